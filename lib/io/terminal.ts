@@ -1,0 +1,61 @@
+import { SingleBar } from "cli-progress";
+import { describeProgress, formatEvent, type Level, type Log, type Progress } from "../log.ts";
+
+/** In a log that is not a terminal, progress is a line every so often. */
+const PROGRESS_LINE_EVERY_MS = 5000;
+
+export function openLog(format: "text" | "json"): Log {
+  const isTerminal = process.stderr.isTTY === true && format === "text";
+  let bar: { redraw(): void; clear(): void } | undefined;
+
+  const write = (level: Level, phase: string, message: string, fields: Record<string, unknown> = {}) => {
+    bar?.clear();
+    process.stderr.write(`${formatEvent({ at: new Date(), level, phase, message, fields }, format)}\n`);
+    bar?.redraw();
+  };
+
+  return {
+    info: (phase, message, fields) => write("info", phase, message, fields),
+    warn: (phase, message, fields) => write("warn", phase, message, fields),
+    error: (phase, message, fields) => write("error", phase, message, fields),
+    progress(phase) {
+      const startedAt = performance.now();
+      const elapsed = () => performance.now() - startedAt;
+      if (!isTerminal) {
+        let lastAt = startedAt;
+        return {
+          update(progress) {
+            if (performance.now() - lastAt < PROGRESS_LINE_EVERY_MS) return;
+            lastAt = performance.now();
+            write("info", phase, describeProgress(progress, elapsed()), format === "json" ? { ...progress } : {});
+          },
+          end() {},
+        };
+      }
+      const single = new SingleBar({
+        stream: process.stderr,
+        format: `${phase} [{bar}] {text}`,
+        barsize: 24,
+        hideCursor: true,
+        clearOnComplete: true,
+      });
+      let latest: Progress = {};
+      single.start(1000, 0, { text: "" });
+      const redraw = () => {
+        const share = latest.fraction ?? (latest.totalBytes ? (latest.bytes ?? 0) / latest.totalBytes : 0);
+        single.update(Math.floor(Math.min(share, 1) * 1000), { text: describeProgress(latest, elapsed()) });
+      };
+      bar = { redraw, clear: () => process.stderr.write("\r\u001b[K") };
+      return {
+        update(progress) {
+          latest = { ...latest, ...progress };
+          redraw();
+        },
+        end() {
+          bar = undefined;
+          single.stop();
+        },
+      };
+    },
+  };
+}

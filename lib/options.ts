@@ -1,0 +1,176 @@
+/** The one table of settings: a flag, an environment variable and a key of the settings file each, of the same words. */
+
+import { z } from "zod";
+import { TARGET_TYPES } from "./target.ts";
+import { parseDuration, parseSize } from "./units.ts";
+
+export interface Option<T = unknown> {
+  /** What stands for the value in `--help`; null for a flag that takes none. */
+  placeholder: string | null;
+  help: string;
+  /** From a flag's or variable's text, or from the settings file's own type. */
+  schema: z.ZodType<T>;
+  /** The default, in the words a person would write; undefined when there is none. */
+  fallback?: string | boolean;
+  /** A nested setting that only the settings file can hold. */
+  fileOnly?: true;
+}
+
+const scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String);
+
+function converted<T>(convert: (text: string) => T): z.ZodType<T> {
+  return scalar.transform((value, context) => {
+    try {
+      return convert(value);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: (error as Error).message });
+      return z.NEVER;
+    }
+  });
+}
+
+function wholeNumber(minimum: number): (text: string) => number {
+  return (text) => {
+    if (!/^\d+$/.test(text) || Number(text) < minimum)
+      throw new Error(`"${text}" is not a whole number from ${minimum}`);
+    return Number(text);
+  };
+}
+
+function pair(text: string): [string, string] {
+  const equals = text.indexOf("=");
+  if (equals < 1 || !text.slice(equals + 1).startsWith("/")) throw new Error(`"${text}" is not of the form NAME=/PATH`);
+  return [text.slice(0, equals), text.slice(equals + 1)];
+}
+
+type Defaulted<T> = Option<T> & { fallback: string | boolean };
+
+function option<T>(placeholder: string | null, help: string, schema: z.ZodType<T>, fallback: undefined): Option<T>;
+function option<T>(
+  placeholder: string | null,
+  help: string,
+  schema: z.ZodType<T>,
+  fallback: string | boolean,
+): Defaulted<T>;
+function option<T>(
+  placeholder: string | null,
+  help: string,
+  schema: z.ZodType<T>,
+  fallback?: string | boolean,
+): Option<T> {
+  return { placeholder, help, schema, ...(fallback === undefined ? {} : { fallback }) };
+}
+
+const nonEmpty = converted((value) => {
+  if (value === "") throw new Error("is empty");
+  return value;
+});
+const truth = converted((value) => {
+  if (/^(true|yes|on|1)$/i.test(value)) return true;
+  if (/^(false|no|off|0)$/i.test(value)) return false;
+  throw new Error(`"${value}" is neither true nor false`);
+});
+const oneOf = <T extends string>(choices: readonly T[]) =>
+  converted((value) => {
+    if (!choices.includes(value as T)) throw new Error(`"${value}" is not one of ${choices.join(", ")}`);
+    return value as T;
+  });
+const pairList = z.union([
+  z.array(converted(pair)),
+  z.record(z.string(), z.string()).transform((record) => Object.entries(record)),
+]) as z.ZodType<[string, string][]>;
+
+const text = (placeholder: string, help: string) => option(placeholder, help, nonEmpty, undefined);
+const textWithDefault = (placeholder: string, help: string, fallback: string) =>
+  option(placeholder, help, nonEmpty, fallback);
+const number = (help: string, fallback: number) => option("N", help, converted(wholeNumber(1)), String(fallback));
+const duration = (help: string, fallback: string) => option("DURATION", help, converted(parseDuration), fallback);
+const size = (help: string, fallback: string) => option("SIZE", help, converted(parseSize), fallback);
+const flag = (help: string) => option(null, help, truth, false);
+const anyOf = <T extends string>(choices: readonly T[], help: string) =>
+  option(choices.join("|"), help, oneOf(choices), undefined);
+const choice = <const T extends string>(choices: readonly T[], help: string, fallback: NoInfer<T>) =>
+  option(choices.join("|"), help, oneOf(choices), fallback);
+const pairs = (placeholder: string, help: string) => option(placeholder, help, pairList, undefined);
+
+/** A query whose result the restored instance must give as the source gave it (settings file, `queries`). */
+export const querySchema = z.strictObject({
+  name: z.string().min(1),
+  database: z.string().min(1).default("postgres"),
+  sql: z.string().min(1),
+});
+export type UserQuery = z.infer<typeof querySchema>;
+
+export const OPTIONS = {
+  scope: text("NAME", "Patroni's scope of the instance that is made"),
+  datadir: text("DIR", "PostgreSQL's data directory; for bootstrap it must not exist yet"),
+  stanza: text("NAME", "pgBackRest stanza of the service that is restored"),
+  restoreTargetTime: text("TIME", 'recover to this time, with UTC offset: "2026-11-22 10:00:00.123456+00"'),
+  targetType: anyOf(TARGET_TYPES, "kind of recovery target; latest is the end of the WAL archive"),
+  target: text("VALUE", "recovery target: a time, LSN, transaction ID or restore point, as --target-type says"),
+  targetTimeline: text("TIMELINE", "latest, current (the backup's own) or a number; the receipt's timeline by default"),
+  targetExclusive: flag("stop just before the target instead of just after it"),
+  set: text("LABEL", "backup set to restore; by default the newest that can reach the target"),
+  receipt: text("FILE", "the receipt that mark wrote on the source"),
+  report: text("FILE", "where the report goes; <datadir>.report.json by default"),
+  detach: choice(["restore-test", "clone"], "how much of the instance is made harmless", "restore-test"),
+  pgbackrestConfig: text("FILE", "pgBackRest's configuration file; pgBackRest's own default otherwise"),
+  processMax: number("processes that pgBackRest uses for the restore", 2),
+  binDir: text("DIR", "directory of PostgreSQL's programs; found by the backup's version otherwise"),
+  tablespaceMap: pairs(
+    "NAME=/PATH",
+    "where a tablespace is restored; <datadir>.tablespaces/<name> by default (repeatable)",
+  ),
+  linkMap: pairs("NAME=/PATH", "restore as a link to that place, such as pg_wal=/wal/data (repeatable)"),
+  sharedPreloadLibraries: text("LIST", "libraries to load during recovery instead of the restored configuration's own"),
+  superuser: text("ROLE", "superuser of the restored instance; Patroni's own or postgres by default"),
+  patroniConfig: text("FILE", "Patroni's configuration file, to check it too"),
+  restoreTimeout: duration("limit for pgBackRest's restore", "12h"),
+  recoveryTimeout: duration("limit for recovery and promotion", "12h"),
+  recoveryStallTimeout: duration("limit for recovery without any progress", "10min"),
+  stopTimeout: duration("limit for stopping PostgreSQL", "10min"),
+  maxAttempts: number("failed attempts on this volume after which nothing is downloaded again", 3),
+  level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
+  jobs: number("checks that run at the same time", 4),
+  checkTimeout: duration("limit for each single check", "30min"),
+  maxRpo: duration("without a receipt: how old the newest marker may be", "25h"),
+  source: text("CONNINFO", "the service's primary, as a libpq connection string"),
+  conninfo: text("CONNINFO", "the instance to verify, as a libpq connection string"),
+  timeout: duration("limit for each statement on the source", "60s"),
+  archiveTimeout: duration("limit for the fence's WAL to be archived", "5min"),
+  keepMarkers: duration("how long markers stay on the source", "30d"),
+  runner: choice(["patroni", "direct"], "with a throwaway Patroni, or without Patroni", "patroni"),
+  etcd: text("HOST:PORT", "an etcd to use; a throwaway etcd is started otherwise"),
+  workDir: textWithDefault("DIR", "parent of the restore test's own directory", "/var/tmp"),
+  osUser: textWithDefault("NAME", "the operating system's user that runs the servers when started as root", "postgres"),
+  deadline: duration("limit for the whole restore test", "24h"),
+  keep: flag("keep the instance running at the end and print how to connect and how to remove it"),
+  onUnproven: choice(["refuse", "wipe", "prove"], "what to do with a restore that was never proven", "refuse"),
+  spaceReserve: size("space that must stay free beside the restored files and their WAL", "64MB"),
+  queries: {
+    placeholder: "LIST",
+    help: "queries whose results must equal the source's: a list of name, database, sql",
+    schema: z.array(querySchema),
+    fileOnly: true,
+  } satisfies Option<UserQuery[]> as Option<UserQuery[]>,
+  dryRun: flag("say what would be done and change nothing"),
+  json: flag("print the result as JSON on standard output"),
+  logFormat: choice(["text", "json"], "form of the log on standard error; one JSON object per line with json", "text"),
+};
+
+export type OptionName = keyof typeof OPTIONS;
+type Value<N extends OptionName> = (typeof OPTIONS)[N] extends { schema: z.ZodType<infer T> } ? T : never;
+type HasFallback = {
+  [N in OptionName]: (typeof OPTIONS)[N] extends { fallback: string | boolean } ? N : never;
+}[OptionName];
+
+/** Validated settings. Durations are milliseconds, sizes bytes. A setting without default is undefined when not given. */
+export type AllSettings = { [N in OptionName]: Value<N> | ([N] extends [HasFallback] ? never : undefined) };
+export type Settings<N extends OptionName = OptionName> = Readonly<Pick<AllSettings, N>>;
+
+/** Every script has these. */
+export const COMMON_OPTIONS = ["logFormat"] as const satisfies readonly OptionName[];
+
+export const kebab = (name: string) => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
+export const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+export const environmentName = (name: string) => `RESTORE_${snake(name).toUpperCase()}`;
