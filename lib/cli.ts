@@ -3,7 +3,7 @@
 import { Command, CommanderError, Option as CommanderOption } from "commander";
 import { EXIT_CODES, formatError, INTERNAL_EXIT_CODE, RestoreError } from "./errors.ts";
 import { killAllChildren } from "./io/command.ts";
-import { readTextIfExists, readTextOrExplain } from "./io/files.ts";
+import { exists, readTextOrExplain } from "./io/files.ts";
 import { openLog } from "./io/terminal.ts";
 import type { Log } from "./log.ts";
 import {
@@ -51,6 +51,9 @@ export interface Script<N extends OptionName> {
 /** Patroni 4.x kills after 10 s; children must be gone and files in order before. */
 const CLEANUP_LIMIT_MS = 8000;
 
+/** A forgotten socket or timer must not keep a script that is done. */
+const EXIT_LIMIT_MS = 2000;
+
 export async function main<const N extends OptionName>(script: Script<N>): Promise<void> {
   const stop = new AbortController();
   let hardExit: NodeJS.Timeout | undefined;
@@ -68,13 +71,24 @@ export async function main<const N extends OptionName>(script: Script<N>): Promi
   for (const name of signals) process.on(name, onSignal);
   // A reader that went away (`| head`) is no reason to lose the exit code.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+  process.on("uncaughtException", (error) => {
+    killAllChildren();
+    writeBug(error);
+    process.exit(INTERNAL_EXIT_CODE);
+  });
   try {
     process.exitCode = await runScript(script, process.argv.slice(2), stop.signal);
   } finally {
     clearTimeout(hardExit);
     killAllChildren();
     for (const name of signals) process.off(name, onSignal);
+    setTimeout(() => process.exit(), EXIT_LIMIT_MS).unref();
   }
+}
+
+function writeBug(error: unknown): void {
+  const stack = error instanceof Error ? error.stack : String(error);
+  process.stderr.write(`ERROR: [001]: INTERNAL: a bug in patroni-restore ${VERSION}; please report it\n${stack}\n`);
 }
 
 async function runScript<N extends OptionName>(
@@ -85,7 +99,7 @@ async function runScript<N extends OptionName>(
   try {
     const parsed = parseArguments(script, argv);
     if (parsed === "shown") return 0;
-    const names = [...COMMON_OPTIONS, ...script.options];
+    const names = allOptions(script);
     const file = await readSettingsFile(parsed.config);
     const settings = loadSettings<OptionName>(names, script.required ?? [], {
       flags: parsed.flags,
@@ -101,22 +115,27 @@ async function runScript<N extends OptionName>(
       print: (text) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`),
     });
     return 0;
-  } catch (error) {
+  } catch (thrown) {
+    // What breaks while everything is being ended is a consequence: Ctrl-C reaches the children too.
+    const error = signal.aborted && thrown instanceof RestoreError ? signal.reason : thrown;
     if (error instanceof RestoreError) {
       process.stderr.write(`${formatError(error)}\n`);
       return error.exitCode;
     }
-    const stack = error instanceof Error ? error.stack : String(error);
-    process.stderr.write(`ERROR: [001]: INTERNAL: a bug in patroni-restore ${VERSION}; please report it\n${stack}\n`);
-    return INTERNAL_EXIT_CODE;
+    writeBug(error);
+    return signal.aborted ? signal.reason.exitCode : INTERNAL_EXIT_CODE;
   }
+}
+
+function allOptions<N extends OptionName>(script: Script<N>): OptionName[] {
+  return [...new Set<OptionName>([...script.options, ...COMMON_OPTIONS])];
 }
 
 async function readSettingsFile(config: string | undefined): Promise<{ path: string; text: string } | undefined> {
   const path = config ?? process.env.RESTORE_CONFIG;
   if (path !== undefined) return { path, text: await readTextOrExplain(path, "settings file") };
-  const text = await readTextIfExists(DEFAULT_CONFIG);
-  return text === undefined ? undefined : { path: DEFAULT_CONFIG, text };
+  if (!(await exists(DEFAULT_CONFIG))) return undefined;
+  return { path: DEFAULT_CONFIG, text: await readTextOrExplain(DEFAULT_CONFIG, "settings file") };
 }
 
 interface ParsedArguments {
@@ -130,7 +149,8 @@ export function parseArguments<N extends OptionName>(
   script: Script<N>,
   argv: readonly string[],
 ): ParsedArguments | "shown" {
-  const names: OptionName[] = [...new Set<OptionName>([...script.options, ...COMMON_OPTIONS])];
+  const names = allOptions(script);
+  const { commandLine, given } = normaliseArguments(argv, names);
   const command = new Command(script.name)
     .description(script.description === undefined ? script.summary : `${script.summary}\n\n${script.description}`)
     .version(VERSION, "--version", "print the version")
@@ -151,7 +171,7 @@ export function parseArguments<N extends OptionName>(
   }
   command.addHelpText("after", helpTail(script));
   try {
-    command.parse(normaliseArguments(argv, names), { from: "user" });
+    command.parse(commandLine, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return "shown";
@@ -161,29 +181,56 @@ export function parseArguments<N extends OptionName>(
     });
   }
   const { config, ...flags } = command.opts<Record<string, unknown> & { config?: string }>();
-  return { flags, operands: command.args, config };
+  return { flags: { ...flags, ...given }, operands: command.args, config };
 }
+
+/** Flags that every script has beside its settings; true for those that take a value. */
+const BUILT_IN = new Map([
+  ["config", true],
+  ["help", false],
+  ["version", false],
+]);
 
 /**
  * Patroni >= 3.2 appends every other key of the method's section as `--key=value` with Python's spelling: underscores,
- * `True`, `None` (patroni 4.1 postgresql/bootstrap.py, _custom_bootstrap).
+ * `True`, `None` (patroni 4.1 postgresql/bootstrap.py, _custom_bootstrap). `given` are the values of flags that take none.
  */
-function normaliseArguments(argv: readonly string[], names: readonly OptionName[]): string[] {
-  const flagsWithoutValue = new Set(names.filter((n) => OPTIONS[n].placeholder === null).map(kebab));
-  const end = argv.indexOf("--");
-  return argv.flatMap((argument, index) => {
-    const match = /^--([A-Za-z][\w-]*)(?:=(.*))?$/s.exec(argument);
-    if (!match?.[1] || (end >= 0 && index > end)) return [argument];
-    const name = match[1].replaceAll("_", "-");
-    const value = match[2];
-    if (value === undefined) return [`--${name}`];
-    if (value === "None") return [];
-    if (flagsWithoutValue.has(name)) {
-      if (/^(true|yes|on|1)$/i.test(value)) return [`--${name}`];
-      if (/^(false|no|off|0)$/i.test(value)) return [];
+function normaliseArguments(argv: readonly string[], names: readonly OptionName[]) {
+  const options = new Map(names.map((name) => [kebab(name), name]));
+  const takesValue = (flag: string) => {
+    const name = options.get(flag);
+    return name === undefined ? BUILT_IN.get(flag) : OPTIONS[name].placeholder !== null;
+  };
+  const commandLine: string[] = [];
+  const given: Partial<Record<OptionName, string>> = {};
+  for (let at = 0; at < argv.length; at++) {
+    const argument = argv[at] ?? "";
+    if (argument === "--") {
+      commandLine.push(...argv.slice(at));
+      break;
     }
-    return [`--${name}=${value}`];
-  });
+    const { flag, value } = splitFlag(argument);
+    const name = options.get(flag ?? "");
+    if (flag === undefined || takesValue(flag) === undefined) {
+      commandLine.push(flag === undefined ? argument : `--${flag}${value === undefined ? "" : `=${value}`}`);
+    } else if (takesValue(flag)) {
+      if (value === "None") continue;
+      const next = value ?? argv[++at];
+      if (next === undefined || (value === undefined && takesValue(splitFlag(next).flag ?? "") !== undefined)) {
+        throw new RestoreError("SETTINGS_INVALID", `--${flag} needs a value`);
+      }
+      commandLine.push(`--${flag}=${next}`);
+    } else if (name === undefined || value === undefined) {
+      if (name !== undefined) delete given[name];
+      commandLine.push(`--${flag}`);
+    } else if (value !== "None") given[name] = value;
+  }
+  return { commandLine, given };
+}
+
+function splitFlag(argument: string): { flag?: string; value?: string | undefined } {
+  const match = /^--([A-Za-z][\w-]*)(?:=(.*))?$/s.exec(argument);
+  return match?.[1] === undefined ? {} : { flag: match[1].replaceAll("_", "-"), value: match[2] };
 }
 
 function helpTail<N extends OptionName>(script: Script<N>): string {

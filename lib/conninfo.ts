@@ -18,9 +18,8 @@ const KEYWORDS = new Set([
 
 /** Parses a keyword/value string or a `postgresql://` URI. Throws a plain Error that names the place, never a value. */
 export function parseConninfo(text: string): Conninfo {
-  const trimmed = text.trim();
-  if (/^postgres(ql)?:\/\//.test(trimmed)) return checked(parseUri(trimmed));
-  return checked(parseKeywords(trimmed));
+  if (/^postgres(ql)?:\/\//.test(text.trimStart())) return checked(parseUri(text.trim()));
+  return checked(parseKeywords(text));
 }
 
 function checked(conninfo: Record<string, string>): Conninfo {
@@ -30,14 +29,17 @@ function checked(conninfo: Record<string, string>): Conninfo {
   return conninfo;
 }
 
+/** What isspace() of C finds; a no-break space is part of a name. */
+const SPACE = /[ \t\n\v\f\r]/;
+
 function parseKeywords(text: string): Record<string, string> {
   const result: Record<string, string> = {};
   let at = 0;
   const skipSpace = () => {
-    while (at < text.length && /\s/.test(text[at] as string)) at++;
+    while (at < text.length && SPACE.test(text[at] as string)) at++;
   };
   for (skipSpace(); at < text.length; skipSpace()) {
-    const match = /^([a-z_]+)\s*=\s*/.exec(text.slice(at));
+    const match = /^([A-Za-z_]+)[ \t\n\v\f\r]*=[ \t\n\v\f\r]*/.exec(text.slice(at));
     if (!match?.[1]) throw new Error(`expected "keyword=value" at character ${at + 1} of the connection string`);
     at += match[0].length;
     const quoted = text[at] === "'";
@@ -49,7 +51,7 @@ function parseKeywords(text: string): Record<string, string> {
         if (quoted) throw new Error(`the quoted value of "${match[1]}" is not closed in the connection string`);
         break;
       }
-      if (quoted ? character === "'" : /\s/.test(character)) break;
+      if (quoted ? character === "'" : SPACE.test(character)) break;
       if (character === "\\") at++;
       value += text[at] ?? "";
       at++;
@@ -107,4 +109,23 @@ export function describeConninfo(conninfo: Conninfo): string {
     .filter((keyword) => conninfo[keyword] !== undefined)
     .map((keyword) => `${keyword}=${conninfo[keyword]}`)
     .join(" ");
+}
+
+/**
+ * The password of the first line that fits; undefined when none does. Format of the file (`host:port:dbname:user:password`,
+ * `*` for any, backslash before `:` and `\\`): https://www.postgresql.org/docs/15/libpq-pgpass.html
+ */
+export function findPassword(
+  text: string,
+  wanted: { host: string; port: string; dbname: string; user: string },
+): string | undefined {
+  const { host, port, dbname, user } = wanted;
+  for (const line of text.split(/\r?\n/)) {
+    if (line.startsWith("#")) continue;
+    const raw = line.match(/(?:\\.|[^:\\])*(?::|$)/g)?.map((field) => field.replace(/:$/, "")) ?? [];
+    const fields = raw.map((field) => ({ isAny: field === "*", value: field.replace(/\\(.)/g, "$1") }));
+    const fits = [host, port, dbname, user].every((value, i) => fields[i]?.isAny || fields[i]?.value === value);
+    if (fits && fields[4] !== undefined) return fields[4].value;
+  }
+  return undefined;
 }

@@ -61,8 +61,12 @@ export function reportError(error: unknown): ReportedError {
   return { code: INTERNAL_EXIT_CODE, name: "INTERNAL", message: messageOf(error), hint: null };
 }
 
+/** Never empty: Node wraps failed connections to a name with several addresses in an AggregateError without a text. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  if (error.message !== "") return error.message;
+  if (error instanceof AggregateError) return [...new Set(error.errors.map(messageOf))].join("; ");
+  return (error as NodeJS.ErrnoException).code ?? error.name;
 }
 
 /** Several problems found at once, each with its own sentence, as one error: `a; b` for one line, a list for many. */

@@ -1,5 +1,6 @@
 /** What a person or a log collector reads while the work goes on. Pure: `lib/io/terminal.ts` writes it. */
 
+import { messageOf } from "./errors.ts";
 import { formatDuration, formatSize } from "./units.ts";
 
 export type Level = "info" | "warn" | "error";
@@ -41,18 +42,32 @@ export interface Log {
 
 export function formatEvent(event: LogEvent, format: "text" | "json"): string {
   const { at, level, phase, message, fields } = event;
-  if (format === "json") return JSON.stringify({ at: at.toISOString(), level, phase, message, ...fields });
+  if (format === "json") return toJson({ at: at.toISOString(), level, phase, message }, fields);
   const time = at.toISOString().replace("T", " ").replace("Z", "+00");
   const tail = Object.entries(fields)
     .filter(([, value]) => value !== undefined && value !== null)
     .map(([key, value]) => ` ${key}=${formatValue(value)}`)
     .join("");
-  return `${time} ${level.toUpperCase().padEnd(5)} ${phase}: ${message}${tail}`;
+  return `${time} ${level.toUpperCase().padEnd(5)} ${phase}: ${onOneLine(message)}${tail}`;
+}
+
+/** What JSON has no word for must not end the script that only wanted to log it. */
+const plain = (_key: string, value: unknown) =>
+  typeof value === "bigint" ? String(value) : value instanceof Error ? messageOf(value) : value;
+
+/** A field never hides the event's own members: a setting called `level` is written as `level_`. */
+function toJson(event: Readonly<Record<string, unknown>>, fields: LogEvent["fields"]): string {
+  const renamed = Object.entries(fields).map(([key, value]) => [key in event ? `${key}_` : key, value]);
+  return JSON.stringify({ ...event, ...Object.fromEntries(renamed) }, plain);
 }
 
 function formatValue(value: unknown): string {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return /\s/.test(text) ? JSON.stringify(text) : text;
+  const text = typeof value === "string" ? value : (JSON.stringify(value, plain) ?? String(value));
+  return /\s|^$/.test(text) ? JSON.stringify(text) : text;
+}
+
+function onOneLine(text: string): string {
+  return text.trim().replace(/\s*[\r\n]+\s*/g, " | ");
 }
 
 /** `42 %, 310.2 MB of 777.0 MB, 120.5 MB/s, 4s left, at 0/5A000028, last commit 2026-…`. */
@@ -60,7 +75,7 @@ export function describeProgress(progress: Progress, elapsedMs: number): string 
   const { fraction, bytes, totalBytes, lsn, lastCommit, note } = progress;
   const share = fraction ?? (bytes !== undefined && totalBytes ? bytes / totalBytes : undefined);
   const parts: string[] = [];
-  if (share !== undefined) parts.push(`${Math.floor(share * 100)} %`);
+  if (share !== undefined) parts.push(`${Math.floor(Math.min(share, 1) * 100)} %`);
   if (bytes !== undefined) parts.push(formatSize(bytes) + (totalBytes ? ` of ${formatSize(totalBytes)}` : ""));
   if (bytes && elapsedMs > 0) parts.push(`${formatSize((bytes / elapsedMs) * 1000)}/s`);
   if (share && elapsedMs > 0 && share < 1) parts.push(`${formatDuration((elapsedMs / share) * (1 - share))} left`);

@@ -16,7 +16,7 @@ export interface Option<T = unknown> {
   fileOnly?: true;
 }
 
-const scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String);
+const scalar = z.union([z.string(), z.number(), z.boolean()], { error: "is not a single value" }).transform(String);
 
 function converted<T>(convert: (text: string) => T): z.ZodType<T> {
   return scalar.transform((value, context) => {
@@ -35,6 +35,12 @@ function wholeNumber(minimum: number): (text: string) => number {
       throw new Error(`"${text}" is not a whole number from ${minimum}`);
     return Number(text);
   };
+}
+
+function parseLimit(text: string): number {
+  const limit = parseDuration(text);
+  if (limit < 1 || limit > 24 * 86_400_000) throw new Error(`"${text}" is not a limit between 1ms and 24d`);
+  return limit;
 }
 
 function pair(text: string): [string, string] {
@@ -75,16 +81,22 @@ const oneOf = <T extends string>(choices: readonly T[]) =>
     if (!choices.includes(value as T)) throw new Error(`"${value}" is not one of ${choices.join(", ")}`);
     return value as T;
   });
-const pairList = z.union([
-  z.array(converted(pair)),
-  z.record(z.string(), z.string()).transform((record) => Object.entries(record)),
-]) as z.ZodType<[string, string][]>;
+/** A list of `NAME=/PATH`, or in the settings file a mapping of names to paths. */
+const pairList = z.preprocess(
+  (value) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? Object.entries(value).map(([name, path]) => `${name}=${path}`)
+      : value,
+  z.array(converted(pair), { error: "is not a list of NAME=/PATH" }),
+);
 
 const text = (placeholder: string, help: string) => option(placeholder, help, nonEmpty, undefined);
 const textWithDefault = (placeholder: string, help: string, fallback: string) =>
   option(placeholder, help, nonEmpty, fallback);
 const number = (help: string, fallback: number) => option("N", help, converted(wholeNumber(1)), String(fallback));
-const duration = (help: string, fallback: string) => option("DURATION", help, converted(parseDuration), fallback);
+/** A limit of a wait: never 0, which timers take for none, nor beyond the 24.8 days that a timer can count. */
+const duration = (help: string, fallback: string) => option("DURATION", help, converted(parseLimit), fallback);
+const age = (help: string, fallback: string) => option("DURATION", help, converted(parseDuration), fallback);
 const size = (help: string, fallback: string) => option("SIZE", help, converted(parseSize), fallback);
 const flag = (help: string) => option(null, help, truth, false);
 const anyOf = <T extends string>(choices: readonly T[], help: string) =>
@@ -133,12 +145,12 @@ export const OPTIONS = {
   level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
   jobs: number("checks that run at the same time", 4),
   checkTimeout: duration("limit for each single check", "30min"),
-  maxRpo: duration("without a receipt: how old the newest marker may be", "25h"),
+  maxRpo: age("without a receipt: how old the newest marker may be", "25h"),
   source: text("CONNINFO", "the service's primary, as a libpq connection string"),
   conninfo: text("CONNINFO", "the instance to verify, as a libpq connection string"),
   timeout: duration("limit for each statement on the source", "60s"),
   archiveTimeout: duration("limit for the fence's WAL to be archived", "5min"),
-  keepMarkers: duration("how long markers stay on the source", "30d"),
+  keepMarkers: age("how long markers stay on the source", "30d"),
   runner: choice(["patroni", "direct"], "with a throwaway Patroni, or without Patroni", "patroni"),
   etcd: text("HOST:PORT", "an etcd to use; a throwaway etcd is started otherwise"),
   workDir: textWithDefault("DIR", "parent of the restore test's own directory", "/var/tmp"),

@@ -72,3 +72,21 @@ export function parseReceipt(text: string, path: string): Receipt {
     { hint: "give the file that mark wrote, of the same version of patroni-restore" },
   );
 }
+
+/** For people: one aligned line per thing. */
+export function describeReceipt(receipt: Receipt): string {
+  const moved = receipt.manifest.filter((entry) => entry.moved).length;
+  const lines: [string, string][] = [
+    ["marker", `${receipt.id} at ${receipt.marked_at}`],
+    ["target", receipt.target.time],
+    ["restore point", `${receipt.target.name} at ${receipt.target.lsn}`],
+    ["fence", `${receipt.fence_lsn} in WAL ${receipt.fence_wal}, archived`],
+    [
+      "source",
+      `PostgreSQL ${receipt.server_version}, system identifier ${receipt.system_identifier}, timeline ${receipt.timeline}`,
+    ],
+    ["databases", receipt.databases.join(", ")],
+    ["manifest", `${receipt.manifest.length} answers, ${receipt.manifest.length - moved} stable, ${moved} in motion`],
+  ];
+  return lines.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
+}

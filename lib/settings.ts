@@ -1,7 +1,7 @@
 /** Flags > environment > settings file > defaults, all problems at once, unknown names refused with the nearest right one. */
 
 import { LineCounter, parseDocument } from "yaml";
-import { combineProblems, RestoreError } from "./errors.ts";
+import { combineProblems, messageOf, RestoreError } from "./errors.ts";
 import { environmentName, kebab, OPTIONS, type Option, type OptionName, type Settings, snake } from "./options.ts";
 
 export interface SettingsSources {
@@ -92,13 +92,21 @@ function readFileKeys(file: { path: string; text: string }, problems: Problem[])
   for (const error of document.errors) problems.push({ message: `${place(error.pos[0])}: ${error.message}` });
   if (document.errors.length > 0 || document.contents === null) return result;
   const byKey = new Map(NAMES.map((name) => [snake(name), name]));
-  const items = (document.contents as { items?: { key: { value: unknown; range?: [number] } }[] }).items;
-  const values: unknown = document.toJS();
+  const items = (document.contents as { items?: { key: { value: unknown; range?: [number] }; value: unknown }[] })
+    .items;
+  let values: unknown;
+  try {
+    values = document.toJS();
+  } catch (error) {
+    // An alias without its anchor, or too many of them.
+    problems.push({ message: `${file.path}: ${messageOf(error)}` });
+    return result;
+  }
   if (!Array.isArray(items) || typeof values !== "object" || values === null || Array.isArray(values)) {
     problems.push({ message: `${file.path}:1:1: the settings file is not a mapping of keys to values` });
     return result;
   }
-  for (const { key } of items) {
+  for (const { key, value: node } of items) {
     const text = String(key.value);
     const where = `${place(key.range?.[0])}: ${text}`;
     const name = byKey.get(text);
@@ -107,9 +115,15 @@ function readFileKeys(file: { path: string; text: string }, problems: Problem[])
       continue;
     }
     const value = (values as Record<string, unknown>)[text];
-    if (value !== null) result.set(name, { value, where });
+    if (value !== null) result.set(name, { value: asWritten(node, value), where });
   }
   return result;
+}
+
+/** A restore point called 0123 or 1e3 is no number; YAML would change it. */
+function asWritten(node: unknown, value: unknown): unknown {
+  const { source } = (node ?? {}) as { source?: unknown };
+  return typeof value === "number" && typeof source === "string" ? source : value;
 }
 
 function isFileOnly(name: OptionName): boolean {

@@ -33,7 +33,7 @@ export function normaliseTargetTime(text: string): string {
   if (!isDate || Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) {
     throw new Error(`target time "${text}" is not a valid date`);
   }
-  const time = `${year}-${month}-${day} ${hour}:${minute}:${second}`;
+  const time = `${year}-${month}-${day} ${hour}:${minute}:${second}${fraction === undefined ? "" : `.${fraction}`}`;
   if (zone === undefined) {
     throw new Error(
       `target time "${time}" has no UTC offset. pgBackRest would use the system zone to choose the backup and PostgreSQL ` +
@@ -44,7 +44,7 @@ export function normaliseTargetTime(text: string): string {
     throw new Error(`target time "${text}" is finer than PostgreSQL's microseconds; give at most six decimals`);
   }
   const offset = /^[A-Z]/i.test(zone) ? "+00" : normaliseOffset(zone, text);
-  return `${time}${fraction === undefined ? "" : `.${fraction}`}${offset}`;
+  return time + offset;
 }
 
 function normaliseOffset(zone: string, text: string): string {
@@ -95,7 +95,8 @@ function parseXid(value: string): string {
   if (xid > 0xffff_ffffn) {
     throw new Error(`xid ${value} includes an epoch; recovery_target_xid needs the 32-bit value ${xid & 0xffff_ffffn}`);
   }
-  return value;
+  // PostgreSQL would read a leading zero as octal (strtoul with base 0).
+  return String(xid);
 }
 
 function parseRestorePoint(value: string): string {
@@ -113,7 +114,8 @@ function parseRestorePoint(value: string): string {
 
 export function parseTimeline(value: string): string {
   if (value === "latest" || value === "current") return value;
-  if (!/^(\d+|0x[0-9a-f]+)$/i.test(value) || Number(value) < 1) {
+  // A leading zero is refused: decimal, PostgreSQL's octal and the hexadecimal of WAL names would each read it otherwise.
+  if (!/^([1-9]\d*|0x[0-9a-f]+)$/i.test(value) || Number(value) < 1 || Number(value) > 0xffff_ffff) {
     throw new Error(`target timeline "${value}" is neither latest, current nor a number from 1`);
   }
   return String(Number(value));

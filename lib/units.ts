@@ -1,7 +1,19 @@
 /** Durations and sizes in PostgreSQL's own unit words: https://www.postgresql.org/docs/15/config-setting.html */
 
-const DURATION_MS: Record<string, number> = { ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 };
-const SIZE_BYTES: Record<string, number> = { B: 1, kB: 1024, MB: 1024 ** 2, GB: 1024 ** 3, TB: 1024 ** 4 };
+const DURATION_MS = new Map([
+  ["ms", 1],
+  ["s", 1000],
+  ["min", 60_000],
+  ["h", 3_600_000],
+  ["d", 86_400_000],
+]);
+const SIZE_BYTES = new Map([
+  ["B", 1],
+  ["kB", 1024],
+  ["MB", 1024 ** 2],
+  ["GB", 1024 ** 3],
+  ["TB", 1024 ** 4],
+]);
 
 /** `10min` → 600000. A bare number means seconds. Throws a plain Error with the sentence to show. */
 export function parseDuration(text: string): number {
@@ -13,17 +25,19 @@ export function parseSize(text: string): number {
   return parseWithUnit(text, SIZE_BYTES, "B", "a size such as 512kB, 64MB or 2GB");
 }
 
-function parseWithUnit(text: string, units: Record<string, number>, defaultUnit: string, wanted: string): number {
+function parseWithUnit(text: string, units: ReadonlyMap<string, number>, defaultUnit: string, wanted: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([a-zA-Z]*)$/.exec(text.trim());
-  const factor = match ? units[match[2] || defaultUnit] : undefined;
-  if (!match || factor === undefined) throw new Error(`"${text}" is not ${wanted}`);
-  return Math.round(Number(match[1]) * factor);
+  const factor = match ? units.get(match[2] || defaultUnit) : undefined;
+  const value = match && factor !== undefined ? Math.round(Number(match[1]) * factor) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new Error(`"${text}" is not ${wanted}`);
+  return value;
 }
 
 /** 83400 → `1min 23s`; below a minute with one decimal: `2.4s`. */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)}ms`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)}s`;
+  if (Math.round(ms) < 1000) return `${Math.round(ms)}ms`;
+  // 59.96 s would read 60.0s.
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)}s`;
   const seconds = Math.round(ms / 1000);
   const parts: [number, string][] = [
     [Math.floor(seconds / 86_400), "d"],
@@ -42,9 +56,10 @@ export function formatDuration(ms: number): string {
 /** 67108864 → `64.0 MB`, in powers of 1024 as PostgreSQL counts. */
 export function formatSize(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB", "PB"];
-  let value = bytes;
+  let value = Math.round(bytes);
   let unit = 0;
-  while (Math.abs(value) >= 1024 && unit < units.length - 1) {
+  // 1023.95 would read 1024.0.
+  while (Math.abs(value) >= (unit === 0 ? 1024 : 1023.95) && unit < units.length - 1) {
     value /= 1024;
     unit++;
   }

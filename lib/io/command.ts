@@ -1,6 +1,7 @@
 /** The only place that starts processes. No shell ever: arguments go as they are. */
 
-import { existsSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync } from "node:fs";
+import { resolve } from "node:path";
 import { execa, type Options, type ResultPromise } from "execa";
 import { RestoreError } from "../errors.ts";
 
@@ -12,8 +13,10 @@ export interface CommandOptions {
   env?: NodeJS.ProcessEnv | undefined;
   cwd?: string | undefined;
   input?: string | undefined;
-  /** Called for every line of stdout or stderr as it comes. */
+  /** Called for every line of stdout or stderr as it comes; the result then holds only the last lines of each. */
   onLine?: ((line: string, from: "stdout" | "stderr") => void) | undefined;
+  /** False for output too long to keep: `onLine` sees it, the result's texts stay empty. */
+  buffer?: boolean | undefined;
   /** Throw stdout away unread (`pg_dump` into nothing). */
   discardStdout?: boolean | undefined;
   /** Run as this user of the operating system; only possible as root. */
@@ -30,49 +33,77 @@ export interface CommandResult {
   timedOut: boolean;
 }
 
+/** With `onLine`, this much of the end of stdout and stderr is kept for the result. */
+const TAIL_LENGTH = 64 * 1024;
+
+/** A result longer than this would be cut without a word, so it is refused. */
+const MAX_OUTPUT = 100 * 1024 ** 2;
+
+/** A process that was left behind (the server of `pg_ctl start`) may hold the pipes open for ever. */
+const PIPES_AFTER_EXIT_MS = 2000;
+
+/** The most that a timer can wait; more would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Children get this long after SIGTERM before SIGKILL; Patroni 4.x gives this process 10 s in all. */
 const KILL_AFTER_MS = 5000;
 
 const running = new Set<ResultPromise>();
 
-/** Runs a program to its end. A non-zero exit is a result, not an exception; a program that is not there throws. */
+/**
+ * Runs a program to its end. A non-zero exit is a result, not an exception; throws PREFLIGHT_FAILED when the program
+ * cannot be started, and the signal's reason when it was aborted.
+ */
 export async function runCommand(
   file: string,
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
-  options.signal?.throwIfAborted();
-  const child = start(file, args, {
-    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
-    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+  const { signal, timeoutMs, onLine, discardStdout } = options;
+  signal?.throwIfAborted();
+  requireProgram(file, options);
+  const [program, argv] = withDeathSignal("TERM", file, args);
+  const child = start(program, argv, {
+    ...(timeoutMs === undefined ? {} : { timeout: Math.min(Math.max(timeoutMs, 1), MAX_TIMER_MS) }),
+    ...(signal === undefined ? {} : { cancelSignal: signal }),
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
-    ...(options.discardStdout ? { stdout: "ignore" as const } : {}),
+    ...(discardStdout ? { stdout: "ignore" as const } : {}),
+    buffer: onLine === undefined && options.buffer !== false,
+    maxBuffer: MAX_OUTPUT,
+    forceKillAfterDelay: KILL_AFTER_MS,
     ...spawnOptions(options),
   });
-  const { onLine } = options;
-  const readers = onLine
-    ? (["stdout", "stderr"] as const).map(async (from) => {
-        if (from === "stdout" && options.discardStdout) return;
-        for await (const line of child.iterable({ from })) onLine(String(line), from);
+  const tails = { stdout: newTail(options.buffer !== false), stderr: newTail(options.buffer !== false) };
+  let failure: { error: unknown } | undefined;
+  const readRest = onLine
+    ? readLines(child, discardStdout ? ["stderr"] : ["stdout", "stderr"], (line, from) => {
+        tails[from].add(line);
+        if (failure !== undefined) return;
+        try {
+          onLine(line, from);
+        } catch (error) {
+          failure = { error };
+          child.kill("SIGTERM");
+        }
       })
-    : [];
+    : undefined;
   const result = await child;
-  await Promise.all(readers);
-  if (result.isCanceled) throw options.signal?.reason;
-  if (result.code === "ENOENT" || result.code === "EACCES") {
-    throw new RestoreError(
-      "PREFLIGHT_FAILED",
-      `cannot run "${file}": ${result.code === "ENOENT" ? "not found" : "no permission"}`,
-      {
-        hint: "install it or name its place in the settings",
-      },
-    );
+  readRest?.();
+  if (failure !== undefined) throw failure.error;
+  if (result.isCanceled) throw signal?.reason;
+  if (result.exitCode === undefined && result.signal === undefined) {
+    throw cannotRun(file, result.originalMessage ?? result.code ?? "unknown reason");
   }
+  if (result.isMaxBuffer) throw new Error(`"${file}" printed more than ${MAX_OUTPUT} bytes`);
+  const textOf = (from: "stdout" | "stderr") => {
+    const text = onLine ? tails[from].text() : result[from];
+    return typeof text === "string" ? text : "";
+  };
   return {
     exitCode: result.exitCode ?? null,
     signal: result.signal ?? null,
-    stdout: typeof result.stdout === "string" ? result.stdout : "",
-    stderr: typeof result.stderr === "string" ? result.stderr : "",
+    stdout: textOf("stdout"),
+    stderr: textOf("stderr"),
     durationMs: result.durationMs,
     timedOut: result.timedOut,
   };
@@ -83,28 +114,36 @@ export interface Service {
   pid: number;
   /** Resolves when it has ended, whatever the reason. Never rejects. */
   ended: Promise<{ exitCode: number | null; signal: string | null }>;
+  /** Sends just this signal; what follows is the caller's to decide. Does nothing when it has ended. */
   kill(signal: NodeJS.Signals): void;
 }
 
+/** Throws PREFLIGHT_FAILED when the program cannot be started. */
 export function startService(
   file: string,
   args: readonly string[],
-  options: Pick<CommandOptions, "env" | "cwd" | "onLine" | "user"> & { deathSignal?: "INT" | "TERM" | "KILL" } = {},
+  options: Pick<CommandOptions, "env" | "cwd" | "onLine" | "user"> & {
+    deathSignal?: "INT" | "QUIT" | "TERM" | "KILL";
+  } = {},
 ): Service {
-  const { onLine } = options;
+  requireProgram(file, options);
   const [program, argv] = withDeathSignal(options.deathSignal ?? "TERM", file, args);
-  const child = start(program, argv, { stdin: "ignore", buffer: false, ...spawnOptions(options) });
-  const readers = (["stdout", "stderr"] as const).map(async (from) => {
-    for await (const line of child.iterable({ from })) onLine?.(String(line), from);
+  // SIGTERM is a smart shutdown to PostgreSQL, which must not become a SIGKILL some seconds later.
+  const child = start(program, argv, {
+    stdin: "ignore",
+    buffer: false,
+    forceKillAfterDelay: false,
+    ...spawnOptions(options),
   });
-  const ended = (async () => {
-    const result = await child;
-    await Promise.allSettled(readers);
-    return { exitCode: result.exitCode ?? null, signal: result.signal ?? null };
-  })();
   if (child.pid === undefined) {
     throw new RestoreError("PREFLIGHT_FAILED", `cannot start "${file}"`, { hint: "is it installed and executable" });
   }
+  const readRest = readLines(child, ["stdout", "stderr"], (line, from) => options.onLine?.(line, from));
+  const ended = (async () => {
+    const result = await child;
+    readRest();
+    return { exitCode: result.exitCode ?? null, signal: result.signal ?? null };
+  })();
   return { pid: child.pid, ended, kill: (signal) => void child.kill(signal) };
 }
 
@@ -114,15 +153,54 @@ export function killAllChildren(): void {
 }
 
 function start(file: string, args: readonly string[], options: Options): ResultPromise {
-  const child = execa(file, args, {
-    reject: false,
-    forceKillAfterDelay: KILL_AFTER_MS,
-    cleanup: true,
-    ...options,
-  } as Options);
+  const child = execa(file, args, { reject: false, cleanup: true, ...options } as Options);
   running.add(child);
   child.catch(() => {}).finally(() => running.delete(child));
+  child.once("exit", () => {
+    const closePipes = () => {
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    };
+    // What the pipes hold is read before they are closed.
+    const timer = setTimeout(() => setImmediate(closePipes), PIPES_AFTER_EXIT_MS);
+    child.finally(() => clearTimeout(timer)).catch(() => {});
+  });
   return child;
+}
+
+/**
+ * Calls back for every line as it comes; the returned function gives what stands after the last line's end. execa's own
+ * iterator takes nine times as long.
+ */
+function readLines(
+  child: ResultPromise,
+  streams: readonly ("stdout" | "stderr")[],
+  onLine: (line: string, from: "stdout" | "stderr") => void,
+): () => void {
+  const rest = { stdout: "", stderr: "" };
+  for (const from of streams) {
+    child[from]?.setEncoding("utf8");
+    child[from]?.on("data", (text: string) => {
+      const lines = (rest[from] + text).split("\n");
+      rest[from] = lines.pop() ?? "";
+      for (const line of lines) onLine(line.replace(/\r$/, ""), from);
+    });
+  }
+  return () => {
+    for (const from of streams) if (rest[from] !== "") onLine(rest[from], from);
+  };
+}
+
+function newTail(isKept: boolean) {
+  let kept = "";
+  return {
+    add(line: string) {
+      if (!isKept) return;
+      kept += `${line}\n`;
+      if (kept.length > 2 * TAIL_LENGTH) kept = kept.slice(kept.indexOf("\n", kept.length - TAIL_LENGTH) + 1);
+    },
+    text: () => kept.replace(/\n$/, ""),
+  };
 }
 
 function spawnOptions(options: Pick<CommandOptions, "env" | "cwd" | "user">): Options {
@@ -131,6 +209,43 @@ function spawnOptions(options: Pick<CommandOptions, "env" | "cwd" | "user">): Op
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     ...(options.user === undefined ? {} : { uid: options.user.uid, gid: options.user.gid }),
   };
+}
+
+function cannotRun(file: string, reason: string): RestoreError {
+  return new RestoreError("PREFLIGHT_FAILED", `cannot run "${file}": ${reason}`, {
+    hint: "install it or name its place in the settings",
+  });
+}
+
+/** Found out beforehand: setpriv stands between, and its own exit code would look like the program's. */
+function requireProgram(file: string, { env, cwd }: Pick<CommandOptions, "env" | "cwd">): void {
+  if (cwd !== undefined && !isDirectory(cwd)) {
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot run "${file}": there is no directory ${cwd}`);
+  }
+  const directories = (env ?? process.env).PATH?.split(":") ?? ["/usr/local/bin", "/usr/bin", "/bin"];
+  const places = file.includes("/")
+    ? [resolve(cwd ?? "", file)]
+    : directories.map((directory) => resolve(directory, file));
+  const found = places.filter((place) => existsSync(place) && !isDirectory(place));
+  if (found.length === 0) throw cannotRun(file, "not found");
+  if (!found.some(isExecutable)) throw cannotRun(file, "no permission");
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 const SETPRIV = "/usr/bin/setpriv";

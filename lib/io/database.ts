@@ -2,6 +2,7 @@
 
 import pg from "pg";
 import type { Conninfo } from "../conninfo.ts";
+import { breakConnection, closeConnection, connect } from "./connection.ts";
 
 export type Row = Record<string, unknown>;
 
@@ -21,7 +22,15 @@ export interface ConnectOptions {
   applicationName?: string | undefined;
   /** Further settings for the session, by name. */
   settings?: Readonly<Record<string, string>> | undefined;
+  /** Breaks the connection when aborted; the call then throws the signal's reason. */
+  signal?: AbortSignal | undefined;
 }
+
+/** The server's own limit speaks first; this one is for a network that went silent. */
+const SILENCE_AFTER_STATEMENT_TIMEOUT_MS = 15_000;
+
+/** PostgreSQL's and Node's largest timeout alike. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** node-postgres would turn text into JavaScript's own types and lose digits on the way. */
 const asText = { getTypeParser: () => (value: unknown) => value };
@@ -32,17 +41,21 @@ export async function withDatabase<T>(
   options: ConnectOptions,
   use: (database: Database) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({
-    ...clientConfig(conninfo, options),
-    connectionTimeoutMillis: options.connectTimeoutMs ?? 10_000,
+  const { signal, statementTimeoutMs = 0 } = options;
+  signal?.throwIfAborted();
+  const client = await connect(withDatabaseName(conninfo, options.database), options, {
+    application_name: options.applicationName ?? conninfo.application_name ?? "patroni-restore",
     types: asText as unknown as pg.CustomTypesConfig,
+    ...(statementTimeoutMs > 0
+      ? { query_timeout: Math.min(statementTimeoutMs + SILENCE_AFTER_STATEMENT_TIMEOUT_MS, MAX_TIMER_MS) }
+      : {}),
   });
-  // A connection that breaks while idle raises an event; the next query reports it too.
-  client.on("error", () => {});
+  const onAbort = () => breakConnection(client);
+  signal?.addEventListener("abort", onAbort);
   try {
-    await client.connect();
+    signal?.throwIfAborted();
     const settings = {
-      statement_timeout: String(options.statementTimeoutMs ?? 0),
+      statement_timeout: String(Math.min(statementTimeoutMs, MAX_TIMER_MS)),
       ...options.settings,
     };
     for (const [name, value] of Object.entries(settings)) {
@@ -59,47 +72,18 @@ export async function withDatabase<T>(
       return rows[0] as never;
     };
     return await use({ query, row });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
   } finally {
-    await Promise.race([client.end().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
+    signal?.removeEventListener("abort", onAbort);
+    await closeConnection(client);
   }
 }
 
-function clientConfig(conninfo: Conninfo, options: ConnectOptions): pg.ClientConfig {
-  const host = conninfo.hostaddr ?? conninfo.host;
-  const database = options.database ?? conninfo.dbname;
-  const ssl = sslConfig(conninfo.sslmode ?? process.env.PGSSLMODE, conninfo);
-  return {
-    ...(host === undefined ? defaultHost() : { host }),
-    ...(conninfo.port === undefined ? {} : { port: Number(conninfo.port) }),
-    ...(conninfo.user === undefined ? {} : { user: conninfo.user }),
-    ...(database === undefined ? {} : { database }),
-    ...(conninfo.password === undefined ? {} : { password: conninfo.password }),
-    ...(conninfo.options === undefined ? {} : { options: conninfo.options }),
-    ...(ssl === undefined ? {} : { ssl }),
-    application_name: options.applicationName ?? "patroni-restore",
-  };
+function withDatabaseName(conninfo: Conninfo, database: string | undefined): Conninfo {
+  return database === undefined ? conninfo : { ...conninfo, dbname: database };
 }
-
-/** libpq goes to the socket directory without a host; node-postgres would go to localhost. */
-function defaultHost(): { host?: string } {
-  return process.env.PGHOST === undefined ? { host: "/var/run/postgresql" } : {};
-}
-
-function sslConfig(mode: string | undefined, conninfo: Conninfo): pg.ClientConfig["ssl"] | undefined {
-  if (mode === undefined || mode === "disable" || mode === "allow" || mode === "prefer") return undefined;
-  const verify = mode === "verify-ca" || mode === "verify-full";
-  return {
-    rejectUnauthorized: verify,
-    ...(mode === "verify-ca" ? { checkServerIdentity: () => undefined } : {}),
-    ...(conninfo.sslrootcert ? { ca: readText(conninfo.sslrootcert) } : {}),
-    ...(conninfo.sslcert ? { cert: readText(conninfo.sslcert) } : {}),
-    ...(conninfo.sslkey ? { key: readText(conninfo.sslkey) } : {}),
-  };
-}
-
-import { readFileSync } from "node:fs";
-
-const readText = (path: string) => readFileSync(path, "utf8");
 
 /** PostgreSQL's SQLSTATE of an error, if it is one of PostgreSQL's. */
 export function sqlState(error: unknown): string | undefined {

@@ -1,7 +1,22 @@
 /** Reading and writing files. Whatever is written here is either complete or absent. */
 
+import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { access, lstat, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
+import {
+  access,
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  statfs,
+} from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { messageOf, RestoreError } from "../errors.ts";
 
@@ -27,9 +42,9 @@ export async function readTextOrExplain(path: string, what: string): Promise<str
 
 /** Mode 0600; a temporary file beside it, synced and renamed, so that a reader never sees half of it. */
 export async function writeAtomically(path: string, text: string, mode = 0o600): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
+  const temporary = `${path}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`;
   try {
-    const file = await open(temporary, "w", mode);
+    const file = await open(temporary, "wx", mode);
     try {
       await file.writeFile(text);
       await file.sync();
@@ -39,7 +54,7 @@ export async function writeAtomically(path: string, text: string, mode = 0o600):
     await rename(temporary, path);
     await syncDirectory(dirname(path));
   } catch (error) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {});
     throw new RestoreError("PREFLIGHT_FAILED", `cannot write ${path}: ${describeFileError(error)}`, { cause: error });
   }
 }
@@ -98,12 +113,16 @@ export async function freeSpace(path: string): Promise<number> {
 /** Apparent size of a directory's files; links are not followed. Files that vanish meanwhile count nothing. */
 export async function directorySize(path: string): Promise<number> {
   let total = 0;
-  for (const entry of await readdir(path, { withFileTypes: true, recursive: true }).catch(() => [])) {
-    if (!entry.isFile()) continue;
-    total += await stat(join(entry.parentPath, entry.name)).then(
-      (s) => s.size,
-      () => 0,
-    );
+  // One by one: a directory that vanishes would end readdir's own recursion for all of them.
+  for (const entry of await readdir(path, { withFileTypes: true }).catch(() => [])) {
+    const place = join(path, entry.name);
+    if (entry.isDirectory()) total += await directorySize(place);
+    else if (entry.isFile()) {
+      total += await stat(place).then(
+        (s) => s.size,
+        () => 0,
+      );
+    }
   }
   return total;
 }
@@ -112,8 +131,15 @@ export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 3 });
 }
 
+/** Mode 0700, also when it was there before. Fails when it belongs to another user. */
 export async function makePrivateDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
+  await chmod(path, 0o700);
+}
+
+/** A private directory with a short path: a Unix socket's may have 107 bytes at most. */
+export async function makeTemporaryDirectory(): Promise<string> {
+  return mkdtemp(join(tmpdir(), "patroni-restore-"));
 }
 
 /** Mount points of this mount namespace; a bind mount has its parent's device number and shows only here. */

@@ -36,7 +36,8 @@ export function openLog(format: "text" | "json"): Log {
         stream: process.stderr,
         format: `${phase} [{bar}] {text}`,
         barsize: 24,
-        hideCursor: true,
+        // A script that is killed could not show it again.
+        hideCursor: false,
         clearOnComplete: true,
       });
       let latest: Progress = {};
@@ -45,14 +46,15 @@ export function openLog(format: "text" | "json"): Log {
         const share = latest.fraction ?? (latest.totalBytes ? (latest.bytes ?? 0) / latest.totalBytes : 0);
         single.update(Math.floor(Math.min(share, 1) * 1000), { text: describeProgress(latest, elapsed()) });
       };
-      bar = { redraw, clear: () => process.stderr.write("\r\u001b[K") };
+      const mine = { redraw, clear: () => process.stderr.write("\r\u001b[K") };
+      bar = mine;
       return {
         update(progress) {
           latest = { ...latest, ...progress };
           redraw();
         },
         end() {
-          bar = undefined;
+          if (bar === mine) bar = undefined;
           single.stop();
         },
       };

@@ -1,0 +1,203 @@
+/** A check collects facts at the edge and judges them with a pure function; this runs many of them, each with a limit. */
+
+import { RestoreError } from "../errors.ts";
+import type { Settings, UserQuery } from "../options.ts";
+import type { Receipt } from "../receipt.ts";
+import type { CheckResult, CheckStatus, Report } from "../report.ts";
+import { formatDuration } from "../units.ts";
+import type { Edge } from "./edge.ts";
+import { describeFailure } from "./failure.ts";
+
+export type CheckLevel = Settings["level"];
+
+export const EVERY_LEVEL: readonly CheckLevel[] = ["quick", "standard", "full"];
+
+/** What the bootstrap knows about the restore; nothing can find it out later. */
+export interface Evidence {
+  target: Report["target"];
+  recovered: Report["recovered"];
+  /** The source's stanza. */
+  stanza: string | null;
+}
+
+/** What was asked for: all that a judgement may depend on besides the facts. */
+export interface Asked {
+  /** Null when the source is gone, or nobody gave one. */
+  receipt: Receipt | null;
+  /** Null for an instance that `bootstrap` did not make, or whose report cannot be read. */
+  evidence: Evidence | null;
+  level: CheckLevel;
+  detach: Settings["detach"];
+  /** Without a receipt: how old the newest marker may be, in milliseconds. */
+  maxRpoMs: number;
+  /** Start of the restore, or of these checks when that is not known. */
+  startedAt: Date;
+  /** The user's queries of the settings file; the receipt holds what the source was really asked. */
+  queries: readonly UserQuery[];
+}
+
+export interface Judgement {
+  status: CheckStatus;
+  /** One sentence with the values, without its period. */
+  summary: string;
+  hint?: string | undefined;
+  /** For the report, instead of all that was collected. */
+  facts?: Record<string, unknown>;
+  /** Members of the report's `coverage`. */
+  coverage?: Record<string, unknown>;
+}
+
+export interface Check<Facts = unknown> {
+  /** Stable, kebab-case. */
+  id: string;
+  claim: CheckResult["claim"];
+  levels: readonly CheckLevel[];
+  /** Runs alone, after all others. */
+  last?: true;
+  /** Why it was not asked for; null when it was. */
+  skip?(asked: Asked): string | null;
+  /** An exception means that the check could not run. */
+  collect(edge: Edge): Promise<Facts>;
+  /** Pure; an exception is a bug. */
+  judge(facts: Facts, asked: Asked): Judgement;
+}
+
+export interface CheckOutcome {
+  result: CheckResult;
+  coverage: Record<string, unknown>;
+}
+
+export interface RunOptions {
+  /** Checks at the same time. */
+  jobs: number;
+  /** Limit for each check, in milliseconds. */
+  timeoutMs: number;
+  onStart?(check: Check): void;
+  onResult?(result: CheckResult): void;
+}
+
+/** Results in the order of the checks. Throws only the reason of the edge's signal, or a bug of a judgement. */
+export async function runChecks(
+  checks: readonly Check[],
+  asked: Asked,
+  edge: Edge,
+  options: RunOptions,
+): Promise<CheckOutcome[]> {
+  const outcomes = new Map<Check, CheckOutcome>();
+  const run = async (check: Check) => {
+    options.onStart?.(check);
+    const outcome = await runCheck(check, asked, edge, options.timeoutMs);
+    outcomes.set(check, outcome);
+    options.onResult?.(outcome.result);
+  };
+  await inParallel(
+    checks.filter((check) => !check.last),
+    options.jobs,
+    run,
+  );
+  for (const check of checks) if (check.last) await run(check);
+  return checks.flatMap((check) => outcomes.get(check) ?? []);
+}
+
+class CheckTimedOut extends Error {}
+
+/** The longest that setTimeout takes. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number): Promise<CheckOutcome> {
+  const startedAt = performance.now();
+  const conclude = (judgement: Judgement, collected?: unknown): CheckOutcome => ({
+    result: {
+      id: check.id,
+      claim: check.claim,
+      status: judgement.status,
+      summary: judgement.summary,
+      facts: judgement.facts ?? (isPlainObject(collected) ? collected : {}),
+      duration_ms: Math.round(performance.now() - startedAt),
+      hint: judgement.hint ?? null,
+    },
+    coverage: judgement.coverage ?? {},
+  });
+  if (!check.levels.includes(asked.level)) {
+    return conclude({ status: "skipped", summary: `not part of level ${asked.level}` });
+  }
+  const reason = check.skip?.(asked) ?? null;
+  if (reason !== null) return conclude({ status: "skipped", summary: reason });
+
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(new CheckTimedOut()), Math.min(timeoutMs, LONGEST_TIMER_MS));
+  const signal = AbortSignal.any([edge.signal, limit.signal]);
+  let facts: unknown;
+  try {
+    facts = await orAborted(check.collect(edge.withSignal(signal)), signal);
+  } catch (error) {
+    edge.signal.throwIfAborted();
+    if (limit.signal.aborted) {
+      return conclude({
+        status: "unverified",
+        summary: `did not finish within ${formatDuration(timeoutMs)}`,
+        hint: "raise --check-timeout, or see what the instance is waiting for in pg_stat_activity",
+      });
+    }
+    edge.failures.push(error);
+    const failure = describeFailure(error);
+    return conclude({
+      status: "unverified",
+      summary: `could not run: ${failure.message}`,
+      hint: error instanceof RestoreError ? error.hint : failure.hint,
+      facts: failure.facts,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+  return conclude(check.judge(facts, asked), facts);
+}
+
+/** A collector that does not look at its signal must not hold up the limit. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+/** Up to `limit` at the same time, started in order; results in order. The first exception stops the start of more. */
+export async function inParallel<T, R>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = new Array(items.length);
+  let next = 0;
+  let failed = false;
+  const worker = async () => {
+    while (next < items.length && !failed) {
+      const index = next++;
+      try {
+        results[index] = await work(items[index] as T);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  const settled = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
+  const failure = settled.find((s) => s.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+  return results;
+}
+
+function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** `a, b, c and 7 more`. */
+export function enumerate(names: readonly string[], most = 5): string {
+  const shown = names.slice(0, most).join(", ");
+  return names.length > most ? `${shown} and ${names.length - most} more` : shown;
+}
+
+export const plural = (count: number, word: string, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
+

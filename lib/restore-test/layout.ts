@@ -1,0 +1,67 @@
+/** Where everything of one restore test is: one private directory, so that nothing can be forgotten. */
+
+import { pathsOf } from "../state.ts";
+
+export interface Layout {
+  /** Eight hexadecimal digits. */
+  id: string;
+  /** Private (0700); the working directory of every process of the test. */
+  directory: string;
+  scope: string;
+  namespace: string;
+  datadir: string;
+  /** For PostgreSQL's socket; nobody else can enter it. */
+  socketDir: string;
+  /** For TMPDIR. */
+  temporary: string;
+  /** The running script's own file, copied: the hooks of the throwaway Patroni run from it. */
+  script: string;
+  hooksConfig: string;
+  patroniConfig: string;
+  receipt: string;
+  hba: string;
+  pgpass: string;
+  /** Output of Patroni, its hooks and PostgreSQL; with the direct runner of the hooks and PostgreSQL. */
+  log: string;
+  etcdLog: string;
+  /** Of the hooks, beside the data directory. */
+  report: string;
+  unproven: string;
+  recoveryLog: string;
+}
+
+
+export function makeLayout(workDir: string, stanza: string, id: string): Layout {
+  const directory = `${workDir.replace(/\/+$/, "")}/restore-test-${id}`;
+  const { datadir, report, unproven, recoveryLog } = pathsOf(`${directory}/data`);
+  return {
+    id,
+    directory,
+    scope: `${stanza}-rt-${id}`,
+    namespace: "/patroni-restore-test/",
+    datadir,
+    socketDir: `${directory}/run`,
+    temporary: `${directory}/t`,
+    script: `${directory}/restore-test.mjs`,
+    hooksConfig: `${directory}/hooks.yml`,
+    patroniConfig: `${directory}/patroni.yml`,
+    receipt: `${directory}/receipt.json`,
+    hba: `${directory}/pg_hba.conf`,
+    pgpass: `${directory}/pgpass`,
+    log: `${directory}/patroni.log`,
+    etcdLog: `${directory}/etcd.log`,
+    report,
+    unproven,
+    recoveryLog,
+  };
+}
+
+/** Where Patroni keeps the keys of the scope in etcd. */
+export const dcsPrefix = (layout: Layout) => `${layout.namespace}${layout.scope}/`;
+
+/**
+ * A socket's path must fit into 107 bytes (`sun_path` of unix(7)); the longest one here is that of the private postmaster
+ * in its own temporary directory.
+ */
+export const longestSocketPath = (layout: Layout) => `${layout.temporary}/patroni-restore-XXXXXX/.s.PGSQL.5432`;
+export const SOCKET_PATH_LIMIT = 107;

@@ -1,0 +1,22 @@
+import type { OptionName } from "../options.ts";
+import { HOOK_OPTIONS } from "./hooks.ts";
+
+export const RESTORE_TEST_OPTIONS = [
+  "source",
+  "receipt",
+  "runner",
+  "report",
+  "keep",
+  "json",
+  "dryRun",
+  "etcd",
+  "workDir",
+  "osUser",
+  "deadline",
+  "patroniConfig",
+  "timeout",
+  "archiveTimeout",
+  "keepMarkers",
+  ...HOOK_OPTIONS,
+] as const satisfies readonly OptionName[];
+export type RestoreTestOption = (typeof RESTORE_TEST_OPTIONS)[number];

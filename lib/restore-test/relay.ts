@@ -1,0 +1,51 @@
+/** What the hooks, Patroni and PostgreSQL say in one log, told apart: the hooks log JSON, one object per line. */
+
+import { type ErrorCode, EXIT_CODES, RestoreError } from "../errors.ts";
+import type { Level } from "../log.ts";
+
+export interface HookEvent {
+  level: Level;
+  phase: string;
+  message: string;
+  fields: Record<string, unknown>;
+}
+
+/** A log line of a hook, or null for anybody else's line. */
+export function parseHookEvent(line: string): HookEvent | null {
+  if (!line.startsWith("{")) return null;
+  let event: unknown;
+  try {
+    event = JSON.parse(line);
+  } catch {
+    return null;
+  }
+  const { at, level, phase, message, ...fields } = event as Record<string, unknown>;
+  const isLevel = level === "info" || level === "warn" || level === "error";
+  if (typeof at !== "string" || !isLevel || typeof phase !== "string" || typeof message !== "string") return null;
+  return { level, phase, message, fields };
+}
+
+/** `2026-11-22 21:30:19,123 ERROR: …` of Patroni, `… FATAL:  …` of PostgreSQL: the lines that tell why something ended. */
+export function isComplaint(line: string): boolean {
+  return /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ .*?\b(WARNING|ERROR|CRITICAL|FATAL|PANIC):/.test(line);
+}
+
+/** A complaint without its time stamp and process number. */
+export function complaintText(line: string): string {
+  return line.replace(/^[\d-]+ [\d:,.]+ (?:[A-Z]{3,5} )?(?:\[\d+\] )?/, "").trim();
+}
+
+/** The last error that a hook printed for people (`formatError`), or null. pgBackRest's own have no name in words. */
+export function printedError(lines: readonly string[]): RestoreError | null {
+  for (let at = lines.length - 1; at >= 0; at--) {
+    const match = /^ERROR: \[\d{3}\]: ([A-Z_]+): (.*)$/.exec(lines[at] ?? "");
+    const name = match?.[1];
+    if (name === undefined || !Object.hasOwn(EXIT_CODES, name)) continue;
+    const message = [match?.[2] ?? ""];
+    let next = at + 1;
+    for (; next < lines.length && /^ {2,}/.test(lines[next] ?? ""); next++) message.push(lines[next] ?? "");
+    const hint = /^HINT: (.*?)\.?$/.exec(lines[next] ?? "")?.[1];
+    return new RestoreError(name as ErrorCode, message.join("\n"), { hint });
+  }
+  return null;
+}

@@ -1,0 +1,48 @@
+/** Waiting, always with a limit or a signal. */
+
+/** Throws the signal's reason when it is aborted meanwhile. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  await new Promise<void>((resolve, reject) => {
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    }, ms);
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
+
+/** setTimeout's own limit, 24.8 days; beyond it, it fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Calls back with a signal that is aborted by `outer`, or with `reason()` when `limitMs` is over. */
+export async function withLimit<T>(
+  outer: AbortSignal,
+  limitMs: number,
+  reason: () => Error,
+  use: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(reason()), Math.min(limitMs, LONGEST_TIMER_MS));
+  try {
+    return await use(AbortSignal.any([outer, limit.signal]));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A budget that shrinks to `hurriedMs` once `hurry` is aborted: clean-up must be over before somebody kills it. */
+export function patience(limitMs: number, hurriedMs: number, hurry: AbortSignal): () => number {
+  let hurriedSince: number | undefined;
+  const startedAt = performance.now();
+  return () => {
+    const now = performance.now();
+    if (hurry.aborted) hurriedSince ??= now;
+    const left = startedAt + limitMs - now;
+    return hurriedSince === undefined ? left : Math.min(left, hurriedSince + hurriedMs - now);
+  };
+}

@@ -1,0 +1,42 @@
+import { resolve } from "node:path";
+import { BOOTSTRAP_OPTIONS, bootstrap } from "../bootstrap.ts";
+import { type Script, VERSION } from "../cli.ts";
+import { makeTemporaryDirectory, removeTree } from "../io/files.ts";
+import { describePlan } from "../plan.ts";
+import { preflight } from "../preflight.ts";
+
+const OPTIONS = [...BOOTSTRAP_OPTIONS, "dryRun", "json"] as const;
+
+export const script: Script<(typeof OPTIONS)[number]> = {
+  name: "bootstrap",
+  summary: "Restore a pgBackRest backup, recover it to the target, promote and detach it, and hand it to Patroni.",
+  description:
+    "Patroni's bootstrap.<method>.command: Patroni appends --scope and --datadir (and, since 3.2, every other key of the " +
+    "method's section). Any exit code but 0 makes Patroni give the bootstrap up. Afterwards the data directory is either " +
+    "absent or complete; post-bootstrap must prove it before it counts as healthy.",
+  options: OPTIONS,
+  examples: [
+    `# in patroni.yml\nbootstrap:\n  method: restore\n  restore:\n    command: /opt/patroni-restore/bootstrap.mjs --stanza=main --receipt=/etc/receipt.json\n  post_bootstrap: /opt/patroni-restore/post-bootstrap.mjs`,
+    `# by hand: what would be done\nbootstrap.mjs --scope demo --datadir /var/lib/postgresql/demo/data --stanza main \\\n  --restore-target-time "2026-11-22 10:00:00+00" --dry-run`,
+  ],
+  async run({ settings, log, signal, print }) {
+    const absolute = {
+      ...settings,
+      ...(settings.receipt === undefined ? {} : { receipt: resolve(settings.receipt) }),
+      ...(settings.report === undefined ? {} : { report: resolve(settings.report) }),
+    };
+    if (settings.dryRun) {
+      const workDir = await makeTemporaryDirectory();
+      try {
+        const { plan } = await preflight(absolute, { workDir, signal });
+        for (const warning of plan.warnings) log.warn("preflight", warning);
+        print(settings.json ? JSON.stringify(plan, null, 2) : describePlan(plan));
+      } finally {
+        await removeTree(workDir);
+      }
+      return;
+    }
+    const report = await bootstrap({ settings: absolute, version: VERSION, log, signal });
+    if (settings.json) print(JSON.stringify(report, null, 2));
+  },
+};

@@ -1,0 +1,42 @@
+import type { Script } from "../cli.ts";
+import { RestoreError } from "../errors.ts";
+import { findPatroni, watchPatroni } from "../io/patroni.ts";
+import { POST_BOOTSTRAP_OPTIONS, parseOperand, postBootstrap } from "../post-bootstrap.ts";
+
+export const script: Script<(typeof POST_BOOTSTRAP_OPTIONS)[number]> = {
+  name: "post-bootstrap",
+  summary: "Prove the instance that bootstrap restored; only then does it exit 0.",
+  description:
+    "Patroni's bootstrap.post_bootstrap: Patroni appends the superuser's connection string. Reads what bootstrap left beside " +
+    "the data directory, runs the checks and writes the verdict into the report. Any exit code but 0 makes Patroni give " +
+    "the bootstrap up.",
+  options: POST_BOOTSTRAP_OPTIONS,
+  operands: "CONNINFO",
+  examples: [
+    "# in patroni.yml\nbootstrap:\n  post_bootstrap: /opt/patroni-restore/post-bootstrap.mjs",
+    "# once more by hand, after an interruption\npost-bootstrap.mjs 'host=/run/postgresql dbname=postgres user=postgres'",
+  ],
+  async run({ settings, flags, operands, log, signal }) {
+    const conninfo = parseOperand(operands);
+    const gone = new AbortController();
+    const watch = watchPatroni(await findPatroni(), {
+      onGone: (reason) =>
+        gone.abort(
+          new RestoreError("TERMINATED", `Patroni is gone (${reason}); nobody would take the instance over`, {
+            hint: "start Patroni again behind guard",
+          }),
+        ),
+    });
+    try {
+      await postBootstrap({
+        conninfo,
+        settings,
+        flags,
+        log,
+        signal: AbortSignal.any([signal, gone.signal]),
+      });
+    } finally {
+      watch.stop();
+    }
+  },
+};

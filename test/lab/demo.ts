@@ -1,0 +1,199 @@
+/**
+ * `npm run demo`: the whole of it on this machine, with real parts. A service under load is backed up and restored to an
+ * exact time through Patroni, and proven; then the two ways to be deceived are tried, and both must be refused.
+ */
+
+import { readFile } from "node:fs/promises";
+import { chalk, echo } from "zx";
+import { EXIT_CODES } from "../../lib/errors.ts";
+import type { Report } from "../../lib/report.ts";
+import { startEtcd } from "./etcd.ts";
+import { assertNothingRuns, type Lab, openLab } from "./lab.ts";
+import type { RunResult } from "./process.ts";
+import {
+  APP_DATABASE,
+  archiveWal,
+  backup,
+  createStanza,
+  loadSchema,
+  markAndWait,
+  now,
+  query,
+  type Source,
+  startLoad,
+  startPatroniSource,
+} from "./source.ts";
+
+/** 10 is 150 MB. */
+const SCALE = 10;
+
+/** What a restore test has to end with, in the report and in its own words. */
+interface Expectation {
+  title: string;
+  exitCode: number;
+  verdict: Report["verdict"];
+  /** In what restore-test prints. */
+  words: RegExp;
+}
+
+const started = Date.now();
+const stop = new AbortController();
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => stop.abort(name));
+const stopped = new Promise<never>((_, reject) =>
+  stop.signal.addEventListener("abort", () => reject(stop.signal.reason)),
+);
+stopped.catch(() => {});
+
+async function demo(): Promise<number> {
+  const lab = await openLab("demo");
+  try {
+    const passed = await story(lab);
+    await lab.close();
+    assertNothingRuns(lab);
+    const seconds = Math.round((Date.now() - started) / 1000);
+    if (passed) say(chalk.green.bold(`\nDEMO: as it should be: one healthy restore, two refused, in ${seconds} s`));
+    else say(chalk.red.bold(`\nDEMO: not as it should be, see above`));
+    return passed ? 0 : 1;
+  } catch (error) {
+    if (stop.signal.aborted) {
+      say(`\nDEMO: ended by ${stop.signal.reason}; removing what was started`);
+      return stop.signal.reason === "SIGINT" ? EXIT_CODES.INTERRUPTED : EXIT_CODES.TERMINATED;
+    }
+    say(chalk.red(`\nDEMO: ${error instanceof Error ? error.stack : error}`));
+    say(`logs are kept in ${await lab.keepEvidence("demo")}`);
+    return 1;
+  } finally {
+    await lab.close();
+  }
+}
+
+async function story(lab: Lab): Promise<boolean> {
+  heading("A service: PostgreSQL under Patroni, archiving to a pgBackRest repository");
+  const etcd = await step("etcd", () => startEtcd(lab));
+  const source = await step("Patroni, PostgreSQL", () => startPatroniSource(lab, etcd, { stanza: "demo" }));
+  await step("data: pgbench and a schema with the usual variety", () => loadSchema(lab, source, { scale: SCALE }));
+  await step("stanza", () => createStanza(lab, source));
+  const load = await step("load: 50 transactions a second, from now on", () => startLoad(lab, source));
+  await step("full backup", () => backup(lab, source, "full"));
+  await step("incremental backup", () => backup(lab, source, "incr"));
+  say(`  ${(await query(source, SIZE, { database: APP_DATABASE }))[0]?.words}`);
+
+  const restoreTest = (name: string, ...args: string[]) => runRestoreTest(lab, source, etcd.endpoint, name, args);
+  const results: boolean[] = [];
+
+  heading("1. The restore test: mark the source, restore to that instant through Patroni, prove it");
+  results.push(
+    await restoreTest("healthy", "--source", source.conninfo).then((ended) =>
+      judge(ended, { title: "a healthy restore", exitCode: 0, verdict: "healthy", words: /healthy/i }),
+    ),
+  );
+
+  heading("2. A target that the archive does not reach: the WAL ends before it");
+  say("  the load stops, all WAL is archived, and the target is a moment after the last commit");
+  await load.stop();
+  await archiveWal(source);
+  const unreachable = await now(source);
+  results.push(
+    await restoreTest("unreached", "--restore-target-time", unreachable).then((ended) =>
+      judge(ended, {
+        title: "a target that cannot be reached",
+        exitCode: EXIT_CODES.TARGET_UNREACHED,
+        verdict: "error",
+        words: /TARGET_UNREACHED/,
+      }),
+    ),
+  );
+
+  heading("3. A marker that is gone: the restore is not what the receipt promises");
+  say("  the source is marked, the marker is deleted, and the target is later than that");
+  const { file } = await markAndWait(lab, source, "receipt-of-the-lost-marker", { signal: stop.signal });
+  await query(source, "DELETE FROM patroni_restore.marker");
+  const later = await markAndWait(lab, source, "receipt-after", { signal: stop.signal });
+  const target = later.receipt.target.time;
+  results.push(
+    await restoreTest("no-marker", "--receipt", file, "--restore-target-time", target).then((ended) =>
+      judge(ended, {
+        title: "a restore without its marker",
+        exitCode: EXIT_CODES.UNHEALTHY,
+        verdict: "unhealthy",
+        words: /marker[^\n]*(missing|not there|absent|not found)/i,
+      }),
+    ),
+  );
+  return results.every(Boolean);
+}
+
+const SIZE = `
+  SELECT format('%s in %s, %s relations, newest transaction %s', pg_size_pretty(sum(pg_database_size(oid))),
+    string_agg(quote_ident(datname), ', '), (SELECT count(*) FROM pg_class), clock_timestamp()) AS words
+  FROM pg_database WHERE NOT datistemplate`;
+
+interface Ended extends RunResult {
+  report: Report | undefined;
+}
+
+/** Shows what it prints as it comes. */
+async function runRestoreTest(
+  lab: Lab,
+  source: Source,
+  etcd: string,
+  name: string,
+  args: readonly string[],
+): Promise<Ended> {
+  const report = lab.path("log", `${name}.report.json`);
+  await lab.makeDirectory("work");
+  await lab.makeDirectory("log");
+  const settings = [
+    `--stanza=${source.stanza}`,
+    `--pgbackrest-config=${source.pgbackrestConfig}`,
+    "--level=standard",
+    "--runner=patroni",
+    `--etcd=${etcd}`,
+    `--work-dir=${lab.path("work")}`,
+    `--report=${report}`,
+  ];
+  say(chalk.dim(`  $ restore-test ${[...args, ...settings].map(shown).join(" ")}\n`));
+  const result = await lab.runScript("restore-test", [...args, ...settings], {
+    signal: stop.signal,
+    onOutput: (text, from) => process[from].write(text),
+  });
+  stop.signal.throwIfAborted();
+  const written = await readFile(report, "utf8").catch(() => undefined);
+  return { ...result, report: written === undefined ? undefined : JSON.parse(written) };
+}
+
+function judge(ended: Ended, expected: Expectation): boolean {
+  const said = ended.stdout + ended.stderr;
+  const problems = [
+    ended.exitCode === expected.exitCode ? "" : `exit code ${ended.exitCode} instead of ${expected.exitCode}`,
+    ended.report?.verdict === expected.verdict
+      ? ""
+      : `verdict ${ended.report?.verdict ?? "(no report)"} instead of ${expected.verdict}`,
+    expected.words.test(said) ? "" : `it does not say ${expected.words}`,
+  ].filter((problem) => problem !== "");
+  const exit = `exit code ${ended.exitCode}, verdict ${ended.report?.verdict}, ${Math.round(ended.durationMs / 1000)} s`;
+  if (problems.length === 0) say(`\n  ${chalk.green("as expected")}: ${expected.title}: ${exit}`);
+  else say(`\n  ${chalk.red("NOT as expected")}: ${expected.title}: ${problems.join("; ")}`);
+  return problems.length === 0;
+}
+
+async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
+  stop.signal.throwIfAborted();
+  const begun = Date.now();
+  const result = await Promise.race([work(), stopped]);
+  say(`  ${what} ${chalk.dim(`(${((Date.now() - begun) / 1000).toFixed(1)} s)`)}`);
+  return result;
+}
+
+function heading(text: string): void {
+  say(chalk.bold(`\n${text}\n`));
+}
+
+function say(text: string): void {
+  echo(text);
+}
+
+const shown = (argument: string) => (/[\s']/.test(argument) ? `"${argument}"` : argument);
+
+// After Ctrl-C something may still be waiting for a service that is gone.
+process.exit(await demo());
