@@ -15,7 +15,7 @@ import {
   type OptionName,
   type Settings,
 } from "./options.ts";
-import { isList, loadSettings } from "./settings.ts";
+import { didYouMean, isFileOnly, isList, loadSettings } from "./settings.ts";
 
 export const VERSION = process.env.PATRONI_RESTORE_VERSION ?? "0.0.0-source";
 
@@ -117,7 +117,8 @@ async function runScript<N extends OptionName>(
     return 0;
   } catch (thrown) {
     // What breaks while everything is being ended is a consequence: Ctrl-C reaches the children too.
-    const error = signal.aborted && thrown instanceof RestoreError ? signal.reason : thrown;
+    const isConsequence = thrown instanceof RestoreError || (thrown as Error | null)?.name === "AbortError";
+    const error = signal.aborted && isConsequence ? signal.reason : thrown;
     if (error instanceof RestoreError) {
       process.stderr.write(`${formatError(error)}\n`);
       return error.exitCode;
@@ -162,7 +163,7 @@ export function parseArguments<N extends OptionName>(
   if (script.operands !== undefined) command.arguments(`[${script.operands}]`);
   for (const name of names) {
     const option: Option = OPTIONS[name];
-    if (option.fileOnly) continue;
+    if (isFileOnly(name)) continue;
     const value = option.placeholder === null ? "" : ` <${option.placeholder}>`;
     const preset = option.fallback === undefined || option.fallback === false ? "" : ` (default: ${option.fallback})`;
     const commanderOption = new CommanderOption(`--${kebab(name)}${value}`, option.help + preset);
@@ -196,7 +197,7 @@ const BUILT_IN = new Map([
  * `True`, `None` (patroni 4.1 postgresql/bootstrap.py, _custom_bootstrap). `given` are the values of flags that take none.
  */
 function normaliseArguments(argv: readonly string[], names: readonly OptionName[]) {
-  const options = new Map(names.map((name) => [kebab(name), name]));
+  const options = new Map(names.filter((name) => !isFileOnly(name)).map((name) => [kebab(name), name]));
   const takesValue = (flag: string) => {
     const name = options.get(flag);
     return name === undefined ? BUILT_IN.get(flag) : OPTIONS[name].placeholder !== null;
@@ -211,8 +212,16 @@ function normaliseArguments(argv: readonly string[], names: readonly OptionName[
     }
     const { flag, value } = splitFlag(argument);
     const name = options.get(flag ?? "");
-    if (flag === undefined || takesValue(flag) === undefined) {
-      commandLine.push(flag === undefined ? argument : `--${flag}${value === undefined ? "" : `=${value}`}`);
+    if (flag === undefined) commandLine.push(argument);
+    else if (takesValue(flag) === undefined) {
+      // Without its value, which may be a secret.
+      throw new RestoreError("SETTINGS_INVALID", `unknown option --${flag}`, {
+        hint:
+          didYouMean(
+            `--${flag}`,
+            [...options.keys(), ...BUILT_IN.keys()].map((known) => `--${known}`),
+          ) ?? "see --help for what there is",
+      });
     } else if (takesValue(flag)) {
       if (value === "None") continue;
       const next = value ?? argv[++at];

@@ -120,12 +120,14 @@ export function findPassword(
   wanted: { host: string; port: string; dbname: string; user: string },
 ): string | undefined {
   const { host, port, dbname, user } = wanted;
+  const plain = (field: string) => field.replace(/\\(.)/g, "$1");
   for (const line of text.split(/\r?\n/)) {
-    if (line.startsWith("#")) continue;
-    const raw = line.match(/(?:\\.|[^:\\])*(?::|$)/g)?.map((field) => field.replace(/:$/, "")) ?? [];
-    const fields = raw.map((field) => ({ isAny: field === "*", value: field.replace(/\\(.)/g, "$1") }));
-    const fits = [host, port, dbname, user].every((value, i) => fields[i]?.isAny || fields[i]?.value === value);
-    if (fits && fields[4] !== undefined) return fields[4].value;
+    const fields = line.startsWith("#") ? null : PASSWORD_LINE.exec(line)?.slice(1);
+    if (!fields) continue;
+    const fits = [host, port, dbname, user].every((value, i) => fields[i] === "*" || plain(fields[i] ?? "") === value);
+    if (fits) return plain(fields[4] ?? "");
   }
   return undefined;
 }
+
+const PASSWORD_LINE = new RegExp(`^${"((?:\\\\.|[^:\\\\])*):".repeat(4)}(.*)$`);

@@ -62,7 +62,8 @@ function toJson(event: Readonly<Record<string, unknown>>, fields: LogEvent["fiel
 }
 
 function formatValue(value: unknown): string {
-  const text = typeof value === "string" ? value : (JSON.stringify(value, plain) ?? String(value));
+  const simple = plain("", value);
+  const text = typeof simple === "string" ? simple : (JSON.stringify(simple, plain) ?? String(simple));
   return /\s|^$/.test(text) ? JSON.stringify(text) : text;
 }
 

@@ -1,8 +1,8 @@
 /**
  * What a cluster is asked about itself. Every question is one SELECT of one text column, a row per object, that gives the
  * same rows on the source and on its restore: names instead of OIDs, definitions instead of statistics, nothing that load,
- * autovacuum, recovery or detaching moves (passwords: Patroni sets them; sequences' values jump in recovery; subscriptions,
- * slots and jobs are switched off). Asked with an empty search_path, so that PostgreSQL qualifies every name itself.
+ * autovacuum, recovery or detaching moves (passwords: Patroni sets them; sequences' values jump in recovery; subscriptions
+ * are disabled and lose their slots; jobs are switched off). Asked with an empty search_path, so that PostgreSQL qualifies every name itself.
  */
 
 export interface Question {
@@ -214,6 +214,14 @@ SELECT ROW(p.pubname, n.nspname, c.relname, to_jsonb(r) ->> 'prqual', to_jsonb(r
   JOIN pg_publication AS p ON p.oid = r.prpubid
   JOIN pg_class AS c ON c.oid = r.prrelid
   JOIN pg_namespace AS n ON n.oid = c.relnamespace`,
+  },
+  {
+    name: "subscriptions",
+    // Detaching disables them and takes them off their slots; it does not remove them.
+    sql: `
+SELECT ROW(s.subname, ${OWNER("s.subowner")}, s.subpublications)::text
+  FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid
+ WHERE d.datname = current_database()`,
   },
   {
     name: "operators",

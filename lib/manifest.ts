@@ -42,6 +42,9 @@ const LOCK_TIMEOUT_MS = 5000;
 /** Objects that vanish while they are described fail once, not twice. */
 const ATTEMPTS = 3;
 
+/** The server is there, but the files or catalogs of one database are not as they should be. */
+const UNUSABLE_DATABASE = /^(3D000|55000|58...|XX...)$/;
+
 /** Settings that change how values read or in which order rows come, and what must not happen while looking. */
 const PINNED: Readonly<Record<string, string>> = {
   search_path: "",
@@ -77,13 +80,17 @@ export async function collectManifest(conninfo: Conninfo, options: CollectOption
     try {
       return await withManifestSession(conninfo, name, options, async (session) => [
         ...(await askAll(session, name, DATABASE_QUESTIONS)),
-        ...(await askQueries(session, name, queries)),
+        ...(await askQueries(session, queries)),
       ]);
     } catch (error) {
       // Dropped between listing and asking: in motion, not an error.
       const databases = await withManifestSession(conninfo, MARKER_DATABASE, options, (s) => listDatabases(s.database));
       if (!databases.includes(name)) return [];
-      throw error;
+      const problem = { sqlState: sqlState((error as Error).cause), message: messageOf(error) };
+      if (!UNUSABLE_DATABASE.test(problem.sqlState ?? "")) throw error;
+      return [...DATABASE_QUESTIONS.map((q) => ofQuestion(name, q)), ...queries.map(ofQuery)].map((of) =>
+        unanswered(of, problem),
+      );
     }
   });
   return [...first.cluster, ...perDatabase.flat()];
@@ -140,8 +147,9 @@ async function listDatabases(database: Database): Promise<string[]> {
 
 async function askAll(session: Session, database: string | null, questions: readonly Question[]) {
   const answers: ManifestAnswer[] = [];
-  for (const { name, sql } of questions) {
-    const of = { id: database === null ? name : `${database}: ${name}`, database, question: name };
+  for (const question of questions) {
+    const { sql } = question;
+    const of = ofQuestion(database, question);
     answers.push(
       await attempt(of, () =>
         session.database.row(digestSql(`SELECT * FROM (${sql}) AS q(line)`, "line"), [session.encoding]),
@@ -151,12 +159,11 @@ async function askAll(session: Session, database: string | null, questions: read
   return answers;
 }
 
-async function askQueries(session: Session, database: string, queries: readonly UserQuery[]) {
+async function askQueries(session: Session, queries: readonly UserQuery[]) {
   const answers: ManifestAnswer[] = [];
   for (const query of queries) {
-    const of = { id: queryId(query), database, question: QUERY_QUESTION };
     answers.push(
-      await attempt(of, () =>
+      await attempt(ofQuery(query), () =>
         inQueryTransaction(session.database, () => session.database.row(userQueryDigestSql(query), [session.encoding])),
       ),
     );
@@ -169,10 +176,28 @@ export const QUERY_QUESTION = "query";
 
 export const queryId = (query: UserQuery) => `${query.database}: query "${query.name}"`;
 
-async function attempt(
-  of: Pick<ManifestAnswer, "id" | "database" | "question">,
-  ask: () => Promise<Record<string, string | null>>,
-): Promise<ManifestAnswer> {
+type Asked = Pick<ManifestAnswer, "id" | "database" | "question">;
+
+const ofQuestion = (database: string | null, { name }: Question): Asked => ({
+  id: database === null ? name : `${database}: ${name}`,
+  database,
+  question: name,
+});
+
+const ofQuery = (query: UserQuery): Asked => ({
+  id: queryId(query),
+  database: query.database,
+  question: QUERY_QUESTION,
+});
+
+const unanswered = (of: Asked, problem: NonNullable<ManifestAnswer["problem"]>): ManifestAnswer => ({
+  ...of,
+  count: 0,
+  digest: "",
+  problem,
+});
+
+async function attempt(of: Asked, ask: () => Promise<Record<string, string | null>>): Promise<ManifestAnswer> {
   for (let n = 1; ; n++) {
     try {
       const { count, digest } = await ask();
@@ -182,7 +207,7 @@ async function attempt(
       if (isConnectionLost(error)) throw error;
       // "cache lookup failed" and the like: the catalog changed under the question.
       if (state === "XX000" && n < ATTEMPTS) continue;
-      return { ...of, count: 0, digest: "", problem: { sqlState: state, message: messageOf(error) } };
+      return unanswered(of, { sqlState: state, message: messageOf(error) });
     }
   }
 }

@@ -76,6 +76,7 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
     await ensureSchema(database);
     const s1 = await manifest();
     requireQueryAnswers(input.queries, s1);
+    warnUnanswered(s1, log);
     log.info("mark", "source described", { answers: s1.length });
 
     const { time: now } = await database.row<{ time: string }>(CLOCK_SQL);
@@ -277,6 +278,13 @@ function requireQueryAnswers(queries: readonly UserQuery[], answers: readonly Ma
     ...queries.filter((q) => !answered.has(queryId(q))).map((q) => ({ message: `${queryId(q)} got no answer` })),
   ];
   if (problems.length > 0) throw combineProblems("SOURCE_UNREACHABLE", problems);
+}
+
+/** They are entries in motion of the manifest, which prove nothing; that is not to happen in silence. */
+function warnUnanswered(answers: readonly ManifestAnswer[], log: Log): void {
+  for (const { id, problem } of answers) {
+    if (problem !== undefined) log.warn("mark", `the source could not answer "${id}": ${problem.message}; not covered`);
+  }
 }
 
 /**

@@ -21,7 +21,9 @@ SELECT pg_catalog.obj_description(n.oid, 'pg_namespace') AS comment,
          AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
          AND pg_catalog.has_table_privilege(c.oid, 'INSERT')
          AND pg_catalog.has_table_privilege(c.oid, 'DELETE')) FILTER (WHERE c.relname IN ('marker', 'fence')), false) AS writable,
-       count(c.oid) FILTER (WHERE c.relname IN ('marker', 'fence') AND c.relkind = 'r' AND NOT c.relhastriggers AND NOT c.relhasrules) AS tables
+       count(c.oid) FILTER (WHERE c.relname IN ('marker', 'fence') AND c.relkind = 'r'
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid)
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)) AS tables
   FROM pg_catalog.pg_namespace AS n
   JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
   LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid

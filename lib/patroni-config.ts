@@ -288,13 +288,10 @@ function checkMethod(
   const section = toObject(bootstrap[method]);
   const command = toText(section.command);
   if (command === null || command.trim() === "") {
-    const nearest = Object.keys(section).find((key) => didYouMean(key, ["command"]) !== undefined);
     check.problem(
       at,
       `bootstrap.${method} has no command: ${silentInitdb}`,
-      nearest === undefined
-        ? "give the bootstrap script as its command"
-        : `"${nearest}" is not a key of Patroni; did you mean "command"`,
+      "give the bootstrap script as its command",
     );
   } else {
     summary.command = checkCommand(check, [...at, "command"], command, facts);
@@ -462,21 +459,17 @@ function checkDynamic(check: ConfigReader, bootstrap: Values, dcs: Values): void
       "remove it",
     );
   }
-  const number = (key: string, fallback: number, minimum: number) => {
+  const seconds = (key: string, fallback: number) => {
     if (dcs[key] === undefined) return fallback;
     const value = toNumber(dcs[key]);
-    if (value === null || value < minimum) {
-      check.problem(
-        place(key),
-        `bootstrap.dcs.${key} is "${String(dcs[key])}", not a number of seconds from ${minimum}`,
-      );
+    if (value === null || value < 1) {
+      check.problem(place(key), `bootstrap.dcs.${key} is "${String(dcs[key])}", not a number of seconds`);
     }
     return value ?? fallback;
   };
-  // Minimums of 3.2 and later (4.1 patroni/config.py); 3.0 takes everything and misbehaves.
-  const loopWait = number("loop_wait", 10, 1);
-  const retryTimeout = number("retry_timeout", 10, 3);
-  const ttl = number("ttl", 30, 20);
+  const loopWait = seconds("loop_wait", 10);
+  const retryTimeout = seconds("retry_timeout", 10);
+  const ttl = seconds("ttl", 30);
   if (loopWait + 2 * retryTimeout > ttl) {
     check.warning(
       place("ttl"),
@@ -695,7 +688,7 @@ function toNumber(value: unknown): number | null {
   }
 }
 
-/** Python's truth of a YAML value: every non-empty text is true, `"false"` too. */
+/** As Patroni's parse_bool reads it. */
 const isTrue = (value: unknown) =>
   value === true ||
   (typeof value === "string" && !/^(false|no|off|0|)$/i.test(value)) ||

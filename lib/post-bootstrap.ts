@@ -104,10 +104,9 @@ export async function postBootstrap(input: PostBootstrapInput): Promise<Report> 
     };
     const concluded = conclude(withPhase(report, verify), result, now());
     const verdict = verdictError(concluded);
-    if (verdict !== null) {
-      report = concluded;
-      throw verdict;
-    }
+    // What was found stays in the report, whatever comes between here and the verdict.
+    report = { ...concluded, verdict: verdict === null ? "error" : concluded.verdict };
+    if (verdict !== null) throw verdict;
     await confirmSameRun(conninfo, result.run, signal);
     if (input.stillWanted !== undefined && !(await input.stillWanted())) {
       throw new RestoreError("TERMINATED", "the Patroni that asked for these checks is gone or is leaving", {
@@ -115,12 +114,11 @@ export async function postBootstrap(input: PostBootstrapInput): Promise<Report> 
       });
     }
     signal.throwIfAborted();
+    await write(concluded);
     report = concluded;
-    await write(report);
   } catch (error) {
     await write({
       ...report,
-      verdict: report.verdict === "healthy" ? "error" : report.verdict,
       finished_at: report.finished_at ?? now().toISOString(),
       error: reportError(error),
     }).catch((failure) => log.error("verify", `the report could not be written: ${messageOf(failure)}`));

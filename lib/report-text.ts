@@ -34,7 +34,11 @@ const painter =
   (text, name) =>
     color ? `\u001b[${CODES[name]}m${text}\u001b[0m` : text;
 
-const VERDICT_COLOR: Record<Verdict, "green" | "red" | "yellow"> = { healthy: "green", unhealthy: "red", error: "yellow" };
+const VERDICT_COLOR: Record<Verdict, "green" | "red" | "yellow"> = {
+  healthy: "green",
+  unhealthy: "red",
+  error: "yellow",
+};
 
 const VERDICT_MEANS: Record<Verdict, string> = {
   healthy: "recent and consistent, and it can hurt nobody",
@@ -48,20 +52,35 @@ function headline(report: Report, paint: Paint): string {
 
 function recentRows(report: Report): [string, string][] {
   const { target, recovered, backup } = report;
-  const marker = factOf(report.checks, "marker-present", "marked_at") ?? factOf(report.checks, "newest-marker", "newest_at");
+  const marker =
+    factOf(report.checks, "marker-present", "marked_at") ?? factOf(report.checks, "newest-marker", "newest_at");
   const rows: [string, string | null][] = [
-    ["service", [report.scope && `scope ${report.scope}`, report.stanza && `stanza ${report.stanza}`].filter(Boolean).join(", ") || null],
+    [
+      "service",
+      [report.scope && `scope ${report.scope}`, report.stanza && `stanza ${report.stanza}`]
+        .filter(Boolean)
+        .join(", ") || null,
+    ],
     ["id", report.id],
     ["backup", backup && `${backup.label} (${backup.type}, ${formatSize(backup.size_bytes)}): ${backup.why}`],
     ["target", target && describeTarget(target)],
-    ["recovered", recovered && `to ${recovered.lsn} on timeline ${recovered.parent_timeline}, promoted to timeline ${recovered.timeline}`],
+    [
+      "recovered",
+      recovered &&
+        `to ${recovered.lsn} on timeline ${recovered.parent_timeline}, promoted to timeline ${recovered.timeline}`,
+    ],
     ["last commit", recovered && (recovered.last_commit_at ?? "none was replayed")],
     ["stopped", recovered?.stop_reason ?? null],
     ["marker", marker],
     ["receipt", report.receipt_id],
     ["RPO", report.rpo_ms === null ? null : `${formatDuration(report.rpo_ms)} of work lost at most`],
     ["RTO", report.rto_ms === null ? null : `${formatDuration(report.rto_ms)} from start to verdict`],
-    ["versions", Object.entries(report.versions).map(([name, version]) => `${name} ${version}`).join(", ") || null],
+    [
+      "versions",
+      Object.entries(report.versions)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(", ") || null,
+    ],
   ];
   return rows.filter((row): row is [string, string] => Boolean(row[1]));
 }
@@ -93,7 +112,11 @@ function table(rows: readonly [string, string][]): string {
 function phases(report: Report): string {
   const grid = new Table({ ...PLAIN, head: ["phase", "took", "bytes"], colAligns: ["left", "right", "right"] });
   for (const phase of report.phases) {
-    grid.push([phase.name, formatDuration(phase.duration_ms), phase.bytes === undefined ? "" : formatSize(phase.bytes)]);
+    grid.push([
+      phase.name,
+      formatDuration(phase.duration_ms),
+      phase.bytes === undefined ? "" : formatSize(phase.bytes),
+    ]);
   }
   return lines(grid);
 }
@@ -132,7 +155,11 @@ function checks(results: readonly CheckResult[], paint: Paint): string {
 function coverage(covered: Readonly<Record<string, unknown>>): string {
   const rows = Object.entries(covered).map(([name, value]): [string, string] => [
     name.replaceAll("_", " "),
-    Array.isArray(value) ? value.map(String).join("\n") : typeof value === "object" ? JSON.stringify(value) : String(value),
+    Array.isArray(value)
+      ? value.map(String).join("\n")
+      : typeof value === "object"
+        ? JSON.stringify(value)
+        : String(value),
   ]);
   return `coverage\n${table(rows)}`;
 }
@@ -179,7 +206,7 @@ export function breakable(text: string, width: number): string {
         }
       }
       out.push(current);
-      return out.map((part) => indent + part);
+      return out.map((part) => (indent + part).trimEnd());
     })
     .join("\n");
 }

@@ -58,7 +58,9 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
       await tearDown(layout, running, signal, log);
     }
   }
-  print(settings.json ? JSON.stringify(report, null, 2) : describeReport(report, { color: process.stdout.isTTY === true }));
+  print(
+    settings.json ? JSON.stringify(report, null, 2) : describeReport(report, { color: process.stdout.isTTY === true }),
+  );
   log.info("report", `stored in ${preparation.report}`);
   if (kept) {
     const text = describeKept(preparation, running);
@@ -115,6 +117,7 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
     },
     etcd: settings.etcd,
     log,
+    logFormat: settings.logFormat,
     signal,
   };
   await (settings.runner === "direct" ? runDirectly(run) : runWithPatroni(run));

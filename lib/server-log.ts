@@ -72,7 +72,7 @@ export function readServerLine(log: RecoveryLog, line: string): void {
     );
   if (match?.[1]) log.lsn = match[1];
   if (message.startsWith("consistent recovery state reached")) log.consistent = true;
-  if (/^recovery stopping (before|after) /.test(message)) log.stopReason = message;
+  if (/^recovery stopping (before|after|at) /.test(message)) log.stopReason = message;
   match = /^last completed transaction was at log time (.*)$/.exec(message);
   if (match?.[1]) log.lastCommitAt = match[1];
   if (message.startsWith("selected new timeline ID")) log.promoting = true;

@@ -126,7 +126,7 @@ function asWritten(node: unknown, value: unknown): unknown {
   return typeof value === "number" && typeof source === "string" ? source : value;
 }
 
-function isFileOnly(name: OptionName): boolean {
+export function isFileOnly(name: OptionName): boolean {
   return (OPTIONS[name] as Option).fileOnly === true;
 }
 
@@ -136,7 +136,7 @@ export function isList(name: OptionName): boolean {
 
 const splitList = (value: string) => value.split(",").map((item) => item.trim());
 
-/** `did you mean "x"`, or undefined when nothing is near. */
+/** `did you mean "x"`, or undefined when nothing is near; a beginning of a name counts as near. */
 export function didYouMean(text: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.floor(text.length / 3)) + 1;
@@ -144,6 +144,7 @@ export function didYouMean(text: string, candidates: readonly string[]): string 
     const distance = editDistance(text, candidate);
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
+  if (text.length > 3) best ??= candidates.find((candidate) => candidate.startsWith(text));
   return best === undefined ? undefined : `did you mean "${best}"`;
 }
 
@@ -164,7 +165,7 @@ function editDistance(a: string, b: string): number {
 export function refuseSecretFlag(flags: Readonly<Record<string, unknown>>, name: OptionName): void {
   const value = flags[name];
   if (typeof value !== "string") return;
-  if (/\bpassword\s*=/.test(value) || /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value)) {
+  if (/password\s*=/.test(value) || /^postgres(ql)?:\/\/[^@/]*:[^@/]+@/.test(value)) {
     throw new RestoreError("SETTINGS_INVALID", `--${kebab(name)} holds a password, which is visible in ps`, {
       hint: `use PGPASSFILE, PGPASSWORD or the environment variable ${environmentName(name)}`,
     });

@@ -126,7 +126,8 @@ export function targetOptions(target: Target): string[] {
   const options: string[] = [`--type=${target.type === "latest" ? "default" : target.type}`];
   if (target.value !== null) options.push(`--target=${target.value}`);
   if (target.exclusive) options.push("--target-exclusive");
-  if (target.timeline !== null) options.push(`--target-timeline=${target.timeline}`);
+  // Refused for immediate, which ends on the backup's own timeline anyway (pgbackrest 2.45 `[031]`).
+  if (target.timeline !== null && target.type !== "immediate") options.push(`--target-timeline=${target.timeline}`);
   // pgBackRest's default is pause: the instance would never leave recovery. It is not valid without a target.
   if (target.type !== "latest") options.push("--target-action=promote");
   return options;

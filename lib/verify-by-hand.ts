@@ -1,7 +1,7 @@
 /** `verify`: what it is asked, where its evidence comes from, and the report it makes up for an instance that has none. */
 
-import { ask } from "./checks/edge.ts";
 import type { Evidence } from "./checks/check.ts";
+import { ask } from "./checks/edge.ts";
 import { type Conninfo, describeConninfo, parseConninfo } from "./conninfo.ts";
 import { messageOf, RestoreError } from "./errors.ts";
 import { readTextIfExists, readTextOrExplain } from "./io/files.ts";
@@ -121,7 +121,8 @@ async function findReport(
     () => null,
   );
   const given = settings.datadir !== undefined;
-  if (report !== null) log.info("verify", `the restore's own report is ${path}`, { server: describeConninfo(conninfo) });
+  if (report !== null)
+    log.info("verify", `the restore's own report is ${path}`, { server: describeConninfo(conninfo) });
   else if (given) log.warn("verify", `there is no readable report in ${path}: checks that need it are skipped`);
   return report;
 }

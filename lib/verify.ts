@@ -160,10 +160,7 @@ function logResult(log: Log, { status, id, summary, duration_ms }: CheckResult):
 }
 
 /** What was proven, and what was not looked at: a healthy verdict says no more than this. */
-function coverageOf(
-  outcomes: Awaited<ReturnType<typeof runChecks>>,
-  level: CheckLevel,
-): Record<string, unknown> {
+function coverageOf(outcomes: Awaited<ReturnType<typeof runChecks>>, level: CheckLevel): Record<string, unknown> {
   const merged: Record<string, unknown> = { level };
   for (const { coverage } of outcomes) Object.assign(merged, coverage);
   const count = (status: CheckResult["status"]) => outcomes.filter((o) => o.result.status === status).length;

@@ -1,27 +1,54 @@
 import { readFileSync } from "node:fs";
 import { defineConfig, type Plugin } from "vitest/config";
 
-/** As the bundler does it (`.ci/rolldown.config.mjs`): a template is imported as its text. */
+/** The bundler (`.ci/rolldown.config.mjs`) turns an imported template into its text; so must the tests. */
 const templatesAsText: Plugin = {
   name: "templates as text",
-  load: (id) => (id.endsWith(".yml") ? `export default ${JSON.stringify(readFileSync(id, "utf8"))}` : undefined),
+  enforce: "pre",
+  load(id) {
+    if (id.endsWith(".yml")) return `export default ${JSON.stringify(readFileSync(id, "utf8"))};`;
+  },
 };
 
-/** Three rings: pure logic, the compiled scripts, real services. */
+const plugins = [templatesAsText];
+
 export default defineConfig({
+  root: new URL("..", import.meta.url).pathname,
   test: {
+    // Two cores are the machine that everything must run on.
+    maxWorkers: 2,
+    reporters: ["default"],
     projects: [
-      { plugins: [templatesAsText], test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
-      { test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 30_000 } },
       {
+        plugins,
+        test: {
+          name: "unit",
+          include: ["test/unit/**/*.test.ts"],
+          testTimeout: 5_000,
+          hookTimeout: 5_000,
+        },
+      },
+      {
+        plugins,
+        test: {
+          name: "contract",
+          include: ["test/contract/**/*.contract.test.ts"],
+          globalSetup: ["test/contract/setup.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        plugins,
         test: {
           name: "lab",
           include: ["test/lab/**/*.lab.test.ts"],
           globalSetup: ["test/lab/global-setup.ts"],
-          // Real services on two cores: one file after the other, and time enough for a busy machine.
+          // Real servers: one story at a time.
           fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          teardownTimeout: 60_000,
         },
       },
     ],

@@ -200,4 +200,3 @@ export function enumerate(names: readonly string[], most = 5): string {
 }
 
 export const plural = (count: number, word: string, words = `${word}s`) => `${count} ${count === 1 ? word : words}`;
-

@@ -77,7 +77,10 @@ export const databasesReadable: Check<DatabasesFacts> = {
     const missing = receipt?.databases.filter((name) => !names.has(name)) ?? [];
     const inMotion = receipt?.manifest.some((e) => e.id === "databases" && e.moved) ?? false;
     if (missing.length > 0 && !inMotion) {
-      return result("fail", `of the source's ${plural(receipt?.databases.length ?? 0, "database")} ${enumerate(missing)} is missing`);
+      return result(
+        "fail",
+        `of the source's ${plural(receipt?.databases.length ?? 0, "database")} ${enumerate(missing)} is missing`,
+      );
     }
     if (broken[0] !== undefined) {
       return result("unverified", `cannot look into ${enumerate(broken.map((d) => d.name))}: ${broken[0].error}`);

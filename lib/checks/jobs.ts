@@ -46,7 +46,9 @@ export const jobs: Check<JobsFacts> = {
     const { cronDatabase, ...rest } = facts;
     if (rest.cron === null || cronDatabase === null) return rest;
     const active_jobs = await edge.sql(cronDatabase, async (database) => {
-      const { created } = await database.row<{ created: string }>("SELECT (to_regclass('cron.job') IS NOT NULL)::text AS created");
+      const { created } = await database.row<{ created: string }>(
+        "SELECT (to_regclass('cron.job') IS NOT NULL)::text AS created",
+      );
       if (created === "false") return 0;
       return Number((await database.row<{ n: string }>("SELECT count(*)::text AS n FROM cron.job WHERE active")).n);
     });
@@ -56,7 +58,9 @@ export const jobs: Check<JobsFacts> = {
     const { cron, timescaledb } = facts;
     const live: string[] = [];
     if (facts.max_logical_replication_workers > 0 && facts.enabled_subscriptions > 0) {
-      live.push(`max_logical_replication_workers = ${facts.max_logical_replication_workers} with an enabled subscription`);
+      live.push(
+        `max_logical_replication_workers = ${facts.max_logical_replication_workers} with an enabled subscription`,
+      );
     }
     if (cron !== null && cron.launch_active_jobs !== "off") {
       if (cron.launch_active_jobs !== null) live.push(`cron.launch_active_jobs = ${cron.launch_active_jobs}`);
@@ -73,10 +77,15 @@ export const jobs: Check<JobsFacts> = {
         hint: "set cron.launch_active_jobs=off and timescaledb.max_background_workers=0 in Patroni's local postgresql.parameters",
       };
     }
-    const loaded = [cron === null ? null : "pg_cron", timescaledb === null ? null : "TimescaleDB"].filter((x) => x !== null);
+    const loaded = [cron === null ? null : "pg_cron", timescaledb === null ? null : "TimescaleDB"].filter(
+      (x) => x !== null,
+    );
     return {
       status: "pass",
-      summary: loaded.length === 0 ? "neither pg_cron nor TimescaleDB is loaded" : `${loaded.join(" and ")} is loaded, its jobs are off`,
+      summary:
+        loaded.length === 0
+          ? "neither pg_cron nor TimescaleDB is loaded"
+          : `${loaded.join(" and ")} is loaded, its jobs are off`,
     };
   },
 };

@@ -9,7 +9,8 @@ export const lastCommit: Check<Record<string, never>> = {
   id: "last-commit",
   claim: "recentness",
   levels: EVERY_LEVEL,
-  skip: ({ evidence }) => (evidence === null ? "no report of the restore, and the instance itself has forgotten it" : null),
+  skip: ({ evidence }) =>
+    evidence === null ? "no report of the restore, and the instance itself has forgotten it" : null,
   collect: async () => ({}),
   judge(_, { evidence, receipt }) {
     const target = evidence?.target ?? null;

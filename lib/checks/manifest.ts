@@ -58,9 +58,7 @@ export const queries: Check<ManifestFacts> = {
 
 function notAskedOnSource({ queries, receipt }: Asked): string[] {
   return queries
-    .filter(
-      (q) => !receipt?.queries.some((r) => r.name === q.name && r.database === q.database && r.sql === q.sql),
-    )
+    .filter((q) => !receipt?.queries.some((r) => r.name === q.name && r.database === q.database && r.sql === q.sql))
     .map((q) => `query "${q.name}"`);
 }
 

@@ -146,8 +146,8 @@ function rpoReference({ receipt, evidence, startedAt }: Asked): { micros: bigint
 /** The newest of these commits is the newest that was proven; how long before the reference, in milliseconds. */
 export function recoveryPointMs(asked: Asked, provenCommits: readonly (string | null | undefined)[]): number | null {
   const times = provenCommits.filter((time) => typeof time === "string").map(timeToMicros);
-  if (times.length === 0) return null;
-  const newest = times.reduce((a, b) => (b > a ? b : a));
+  const newest = times.sort((a, b) => (a < b ? -1 : 1)).at(-1);
+  if (newest === undefined) return null;
   const lossMicros = rpoReference(asked).micros - newest;
   // The source's clock may be ahead of this machine's.
   return lossMicros < 0n ? 0 : Math.round(Number(lossMicros) / 1000);
@@ -159,9 +159,8 @@ async function tableExists(
   database: Parameters<Parameters<Edge["sql"]>[1]>[0],
   qualifiedName: string,
 ): Promise<boolean> {
-  const row = await database.row<{ found: string }>(
-    "SELECT (to_regclass($1) IS NOT NULL)::text AS found",
-    [qualifiedName],
-  );
+  const row = await database.row<{ found: string }>("SELECT (to_regclass($1) IS NOT NULL)::text AS found", [
+    qualifiedName,
+  ]);
   return row.found === "true";
 }

@@ -96,7 +96,9 @@ export const synchronousStandbyNames: Check<{ synchronous_standby_names: string 
   levels: EVERY_LEVEL,
   collect: (edge) =>
     edge.sql(null, (database) =>
-      database.row("SELECT setting AS synchronous_standby_names FROM pg_settings WHERE name = 'synchronous_standby_names'"),
+      database.row(
+        "SELECT setting AS synchronous_standby_names FROM pg_settings WHERE name = 'synchronous_standby_names'",
+      ),
     ),
   judge({ synchronous_standby_names }) {
     if (synchronous_standby_names.trim() !== "") {

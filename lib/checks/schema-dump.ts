@@ -108,7 +108,7 @@ export function dumpCommand(
     args: [
       program === "pg_dump" ? "--schema-only" : "--globals-only",
       "--no-password",
-      `--lock-wait-timeout=${lockTimeoutMs}`,
+      `--lock-wait-timeout=${Math.min(lockTimeoutMs, 2 ** 31 - 1)}`,
       `--dbname=${formatConninfo(target)}`,
     ],
     // The programs' own messages in English, whatever the machine speaks: they are read below.

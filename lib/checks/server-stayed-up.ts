@@ -2,7 +2,7 @@
 
 import { type Check, EVERY_LEVEL } from "./check.ts";
 import { readServerRun, type ServerRun } from "./edge.ts";
-import { AWAY_HINT, describeFailure, isAway, isCrash } from "./failure.ts";
+import { AWAY_HINT, describeFailure, errorCode, isAway, isCrash } from "./failure.ts";
 
 export interface ServerStayedUpFacts {
   begin: ServerRun;
@@ -16,6 +16,11 @@ export interface ServerStayedUpFacts {
   sessions_lost: number;
 }
 
+/** Starting after a crash, or shutting down (57P03): which of them shows only afterwards. */
+const CHANGING_LIMIT_MS = 15_000;
+/** Gone: a restart would be back by then. */
+const GONE_LIMIT_MS = 3000;
+
 export const serverStayedUp: Check<ServerStayedUpFacts> = {
   id: "server-stayed-up",
   claim: "consistency",
@@ -27,12 +32,19 @@ export const serverStayedUp: Check<ServerStayedUpFacts> = {
       crash_seen: edge.failures.some(isCrash),
       sessions_lost: edge.failures.filter(isAway).length,
     };
-    try {
-      return { ...seen, end: await edge.sql(null, readServerRun), error: null };
-    } catch (error) {
-      edge.signal.throwIfAborted();
-      if (!isAway(error)) throw error;
-      return { ...seen, end: null, error: describeFailure(error).message };
+    const since = performance.now();
+    for (;;) {
+      try {
+        return { ...seen, end: await edge.sql(null, readServerRun), error: null };
+      } catch (error) {
+        edge.signal.throwIfAborted();
+        if (!isAway(error)) throw error;
+        const waited = performance.now() - since;
+        if (waited > (errorCode(error) === "57P03" ? CHANGING_LIMIT_MS : GONE_LIMIT_MS)) {
+          return { ...seen, end: null, error: describeFailure(error).message };
+        }
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
     }
   },
   judge({ begin, end, error, crash_seen, sessions_lost }) {
@@ -74,6 +86,9 @@ export const serverStayedUp: Check<ServerStayedUpFacts> = {
         hint: "see the server log for who ended them",
       };
     }
-    return { status: "pass", summary: `one run of the server from first to last check, since ${end.postmasterStartedAt}` };
+    return {
+      status: "pass",
+      summary: `one run of the server from first to last check, since ${end.postmasterStartedAt}`,
+    };
   },
 };

@@ -28,6 +28,9 @@ export const systemIdentifier: Check<{ system_identifier: string }> = {
     if (expected.length === 0) {
       return { status: "unverified", summary: "the report does not say which system identifier was restored" };
     }
-    return { status: "pass", summary: `system identifier ${system_identifier}, as ${expected.map((e) => e.of).join(" and ")}` };
+    return {
+      status: "pass",
+      summary: `system identifier ${system_identifier}, as ${expected.map((e) => e.of).join(" and ")}`,
+    };
   },
 };

@@ -46,7 +46,8 @@ export const timeline: Check<TimelineFacts> = {
         return { status: "unverified", summary: "the report does not say which timeline was recovered" };
       }
       const parent = [...ancestors, timeline].indexOf(recovered.timeline) - 1;
-      if (parent < -1) return fail(`the promoted timeline ${recovered.timeline} is not in this one's history (${line})`);
+      if (parent < -1)
+        return fail(`the promoted timeline ${recovered.timeline} is not in this one's history (${line})`);
       if (ancestors[parent] !== recovered.parent_timeline) {
         return fail(
           `timeline ${recovered.timeline} branched off ${ancestors[parent] ?? "nothing"}, ` +

@@ -29,6 +29,9 @@ export interface PatroniProcess {
   environment: Readonly<Record<string, string>>;
 }
 
+/** Where a Patroni reads its settings. */
+type PatroniSettings = Pick<PatroniProcess, "configFile" | "environment">;
+
 /**
  * The nearest ancestor that is Patroni, or null when none is (run by hand, or Patroni is already gone). As PID 1 Patroni
  * forks a worker with the same command line (patroni 3.0.2 __main__.py, main) and the worker is the nearer one; shells,
@@ -49,12 +52,12 @@ export async function findPatroni(from: number = process.pid): Promise<PatroniPr
 
 /** A running Patroni that is configured with this data directory, by its process number; null when none is seen. */
 export async function patroniOf(datadir: string): Promise<number | null> {
-  for (const { pid, started } of await allProcesses()) {
+  for (const { pid } of await allProcesses()) {
     const argv = await commandLine(pid);
     if (!isPatroniCommand(argv)) continue;
     const environment = (await initialEnvironment(pid)) ?? {};
     const configFile = await configFileOf(pid, argv, environment);
-    const configured = await configuredValue({ pid, started, configFile, environment }, "PATRONI_POSTGRESQL_DATA_DIR", [
+    const configured = await configuredValue({ configFile, environment }, "PATRONI_POSTGRESQL_DATA_DIR", [
       "postgresql",
       "data_dir",
     ]);
@@ -81,7 +84,7 @@ async function configFileOf(
 }
 
 /** The superuser that Patroni uses, or null when none is configured: it then connects as its operating system user. */
-export async function superuserOf(patroni: PatroniProcess): Promise<string | null> {
+export async function superuserOf(patroni: PatroniSettings): Promise<string | null> {
   return configuredValue(patroni, "PATRONI_SUPERUSER_USERNAME", [
     "postgresql",
     "authentication",
@@ -90,9 +93,15 @@ export async function superuserOf(patroni: PatroniProcess): Promise<string | nul
   ]);
 }
 
+/** The same for a Patroni that does not run yet, with this process's environment. */
+export async function configuredSuperuser(configFile: string | undefined): Promise<string | null> {
+  const environment = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ""]));
+  return superuserOf({ configFile: configFile ?? environment.PATRONICTL_CONFIG_FILE ?? null, environment });
+}
+
 /** The environment outranks the file (patroni 3.0.2 config.py, _load_config_file). */
 async function configuredValue(
-  patroni: PatroniProcess,
+  patroni: PatroniSettings,
   variable: string,
   keys: readonly string[],
 ): Promise<string | null> {
@@ -107,7 +116,7 @@ async function configuredValue(
   return null;
 }
 
-async function configTexts({ configFile, environment }: PatroniProcess): Promise<string[]> {
+async function configTexts({ configFile, environment }: PatroniSettings): Promise<string[]> {
   if (configFile === null) return environment.PATRONI_CONFIGURATION ? [environment.PATRONI_CONFIGURATION] : [];
   const isDirectory = await stat(configFile).then(
     (s) => s.isDirectory(),

@@ -144,7 +144,7 @@ export async function startPostmaster(options: PostmasterOptions): Promise<Postm
     ident_file: join(directory, "pg_ident.conf"),
     data_directory: datadir,
     unix_socket_directories: directory,
-    external_pid_file: "",
+    external_pid_file: join(directory, "postmaster.pid"),
     ...PRIVATE_SETTINGS,
     ...options.settings,
   };

@@ -25,7 +25,7 @@ const DIRECT_PORT = 5432;
 /** Returns when the restore is proven; every other ending is thrown. The server is left running. */
 export async function runDirectly(run: Run): Promise<void> {
   const { layout } = run.preparation;
-  const follower = followLog(layout.log, run.log);
+  const follower = followLog(layout.log, run.log, run.logFormat);
   const scope = [`--scope=${layout.scope}`, `--datadir=${layout.datadir}`];
   const restored = await callHook(run, follower, ["bootstrap", `--config=${layout.hooksConfig}`, ...scope]);
   if (restored.exit?.exitCode !== 0) throw explain(restored);
@@ -128,7 +128,7 @@ async function waitUntilReady(run: Run, server: Server, follower: LogFollower): 
     }
     const ready = await runCommand(
       join(binDir, "pg_isready"),
-      ["-q", "-h", layout.socketDir, "-p", String(DIRECT_PORT), "-d", "postgres"],
+      ["-q", "-h", layout.socketDir, "-p", String(DIRECT_PORT), "-d", "postgres", "-U", run.config.superuser],
       { signal: run.signal, timeoutMs: 10_000 },
     );
     if (ready.exitCode === 0) return;

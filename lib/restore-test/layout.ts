@@ -30,7 +30,6 @@ export interface Layout {
   recoveryLog: string;
 }
 
-
 export function makeLayout(workDir: string, stanza: string, id: string): Layout {
   const directory = `${workDir.replace(/\/+$/, "")}/restore-test-${id}`;
   const { datadir, report, unproven, recoveryLog } = pathsOf(`${directory}/data`);

@@ -47,7 +47,7 @@ export async function runWithPatroni(run: Run): Promise<void> {
     survives: run.keep,
   });
   run.running.instance = { server: run.running.main, port: postgresqlPort, superuser: run.config.superuser };
-  const follower = followLog(layout.log, run.log);
+  const follower = followLog(layout.log, run.log, run.logFormat);
   const error = judgeEnding(await follow(run, restapiAddress, etcd, follower));
   if (error !== null) throw error;
 }
@@ -92,9 +92,14 @@ async function follow(run: Run, restapi: string, etcd: string, follower: LogFoll
         hint: "give a running etcd with --etcd",
       });
     }
-    if (newState !== state || (await isHookRunning(run))) busyAt = performance.now();
+    if (newState !== state) busyAt = performance.now();
     state = newState;
     if (performance.now() - busyAt > IDLE_LIMIT_MS) {
+      if (await isHookRunning(run)) {
+        // It has limits of its own.
+        busyAt = performance.now();
+        continue;
+      }
       throw new RestoreError(
         "TIMED_OUT",
         `Patroni has been in state "${state || "no answer"}" for ${formatDuration(IDLE_LIMIT_MS)} and runs no hook`,

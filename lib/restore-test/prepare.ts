@@ -202,7 +202,9 @@ async function majorVersion(
 export function describePreparation(found: Preparation, settings: Settings<RestoreTestOption>): string {
   const { layout, user, patroni, etcd, source } = found;
   const lines = [
-    source === null ? null : `mark the source (${describeConninfo(parseConninfo(source))}) and wait until the fence's WAL is archived`,
+    source === null
+      ? null
+      : `mark the source (${describeConninfo(parseConninfo(source))}) and wait until the fence's WAL is archived`,
     `work in ${layout.directory}${user === null ? "" : ` as ${user.name}`}, PostgreSQL from ${found.binDir}`,
     etcd === null ? null : "start a throwaway etcd on 127.0.0.1",
     patroni === null

@@ -2,7 +2,7 @@
 
 import { followLines } from "../io/throwaway.ts";
 import type { Log } from "../log.ts";
-import { complaintText, isComplaint, parseHookEvent } from "./relay.ts";
+import { complaintText, fieldsNotShown, isComplaint, isPatronis, parseHookEvent } from "./relay.ts";
 
 const KEPT_LINES = 400;
 
@@ -13,7 +13,7 @@ export interface LogFollower {
   readonly lastLines: readonly string[];
 }
 
-export function followLog(path: string, log: Log): LogFollower {
+export function followLog(path: string, log: Log, format: "text" | "json"): LogFollower {
   const read = followLines(path);
   const lastLines: string[] = [];
   return {
@@ -22,12 +22,12 @@ export function followLog(path: string, log: Log): LogFollower {
       for (const line of await read()) {
         const event = parseHookEvent(line);
         if (event !== null) {
-          log[event.level](event.phase, event.message, event.fields);
+          log[event.level](event.phase, event.message, format === "json" ? event.fields : fieldsNotShown(event));
           continue;
         }
         lastLines.push(line);
         if (lastLines.length > KEPT_LINES) lastLines.shift();
-        if (isComplaint(line)) log.warn("patroni", complaintText(line));
+        if (isComplaint(line)) log.warn(isPatronis(line) ? "patroni" : "postgresql", complaintText(line));
       }
     },
   };

@@ -2,6 +2,7 @@
 
 import { type ErrorCode, EXIT_CODES, RestoreError } from "../errors.ts";
 import type { Level } from "../log.ts";
+import { formatSize } from "../units.ts";
 
 export interface HookEvent {
   level: Level;
@@ -25,10 +26,20 @@ export function parseHookEvent(line: string): HookEvent | null {
   return { level, phase, message, fields };
 }
 
+/** Fields that a person does not read in the message already: progress is logged as words and as values. */
+export function fieldsNotShown({ message, fields }: HookEvent): Record<string, unknown> {
+  const isShown = (key: string, value: unknown) =>
+    key === "fraction" || message.includes(typeof value === "number" ? formatSize(value) : String(value));
+  return Object.fromEntries(Object.entries(fields).filter(([key, value]) => !isShown(key, value)));
+}
+
 /** `2026-11-22 21:30:19,123 ERROR: …` of Patroni, `… FATAL:  …` of PostgreSQL: the lines that tell why something ended. */
 export function isComplaint(line: string): boolean {
   return /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ .*?\b(WARNING|ERROR|CRITICAL|FATAL|PANIC):/.test(line);
 }
+
+/** Python's logging writes a comma before the milliseconds. */
+export const isPatronis = (line: string) => /^\S+ [\d:]+,/.test(line);
 
 /** A complaint without its time stamp and process number. */
 export function complaintText(line: string): string {

@@ -20,6 +20,7 @@ export interface Run {
   /** The etcd that was given. */
   etcd: string | undefined;
   log: Log;
+  logFormat: "text" | "json";
   signal: AbortSignal;
 }
 

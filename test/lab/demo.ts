@@ -105,9 +105,9 @@ async function story(lab: Lab): Promise<boolean> {
   );
 
   heading("3. A marker that is gone: the restore is not what the receipt promises");
-  say("  the source is marked, the marker is deleted, and the target is later than that");
+  say("  the source is marked, the marker and its fence are deleted, and the target is later than that");
   const { file } = await markAndWait(lab, source, "receipt-of-the-lost-marker", { signal: stop.signal });
-  await query(source, "DELETE FROM patroni_restore.marker");
+  await query(source, "DELETE FROM patroni_restore.marker; DELETE FROM patroni_restore.fence");
   const later = await markAndWait(lab, source, "receipt-after", { signal: stop.signal });
   const target = later.receipt.target.time;
   results.push(

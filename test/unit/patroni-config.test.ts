@@ -99,7 +99,7 @@ describe("the method", () => {
     {
       title: "without command",
       path: "bootstrap.pitr",
-      value: { comand: "/x/bootstrap.mjs" },
+      value: { no_params: false },
       part: "bootstrap.pitr has no command",
     },
     { title: "an empty section", path: "bootstrap.pitr", value: null, part: "bootstrap.pitr has no command" },
@@ -170,6 +170,11 @@ describe("the method", () => {
     expect(problems).toHaveLength(1);
     expect(problems[0]).toContain(part);
     expect(problems[0]).toMatch(/^patroni\.yml:\d+:\d+: /);
+  });
+
+  test("a mistyped command is two problems: what Patroni does without one, and what was meant", () => {
+    const { problems } = check(withValue("bootstrap.pitr", { comand: "/x/bootstrap.mjs" }));
+    expect(problems.map((p) => p.hint)).toEqual(["give the bootstrap script as its command", 'did you mean "command"']);
   });
 
   test("all problems are reported at once", () => {
@@ -340,17 +345,17 @@ describe("facts", () => {
     expect(problems[0]).toContain(part);
   });
 
-  test.each([
-    { where: "bootstrap.dcs.postgresql", off: {} },
-    { where: "postgresql.parameters", off: {} },
-  ])("archiving into the source's stanza by $where", ({ where }) => {
-    const parameters = { archive_command: "pgbackrest --stanza=main archive-push %p" };
-    const text = withValue(where, where.endsWith("parameters") ? parameters : { parameters });
-    expect(problemsOf(text, { source: { stanza: "main" } })).toEqual([
-      expect.stringContaining('source\'s stanza "main"'),
-    ]);
-    expect(problemsOf(text, { source: { stanza: "demo-rt" } })).toEqual([]);
-  });
+  test.each([{ where: "bootstrap.dcs.postgresql" }, { where: "postgresql.parameters" }])(
+    "archiving into the source's stanza by $where",
+    ({ where }) => {
+      const parameters = { archive_command: "pgbackrest --stanza=main archive-push %p" };
+      const text = withValue(where, where.endsWith("parameters") ? parameters : { parameters });
+      expect(problemsOf(text, { source: { stanza: "main" } })).toEqual([
+        expect.stringContaining('source\'s stanza "main"'),
+      ]);
+      expect(problemsOf(text, { source: { stanza: "demo-rt" } })).toEqual([]);
+    },
+  );
 
   test("an archive_command that throws away is a problem for a clone that stays", () => {
     const text = withValue("postgresql.parameters", { archive_command: "true" });
