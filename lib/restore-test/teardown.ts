@@ -17,19 +17,22 @@ export interface Running {
   givenEtcd: string | null;
 }
 
-/** main() ends this process 8 s after a signal; the steps together stay below that once `hurry` is aborted. */
+/** main() ends this process 8 s after a signal; all steps together stay below that once `hurry` is aborted. */
+const HURRIED_MS = 7000;
 const LIMITS = {
   main: { usual: 20_000, hurried: 2500 },
   postgres: { usual: 10_000, hurried: 1200 },
   killed: { usual: 5000, hurried: 600 },
   etcd: { usual: 5000, hurried: 800 },
-  files: { usual: 10 * 60_000, hurried: 1200 },
+  files: { usual: 10 * 60_000, hurried: HURRIED_MS },
 };
 
 const DCS_LIMIT_MS = 1000;
 
 /** Never throws: what could not be removed is logged with what is left. */
 export async function tearDown(layout: Layout, running: Running, hurry: AbortSignal, log: Log): Promise<void> {
+  const forFiles = patience(LIMITS.files.usual, LIMITS.files.hurried, hurry);
+  forFiles(); // the clock of a hurry that has begun starts here
   const spared = () => new Set(running.etcd === null ? [] : [running.etcd.pid]);
   const others = async () => (await processesBelow(layout.directory)).filter(({ pid }) => !spared().has(pid));
   const gone = async (limit: { usual: number; hurried: number }, find: () => Promise<unknown[]>) => {
@@ -74,7 +77,7 @@ export async function tearDown(layout: Layout, running: Running, hurry: AbortSig
     const etcdRuns = async () => (etcd.exit === null ? [etcd] : []);
     if (!(await gone(LIMITS.etcd, etcdRuns))) signalProcess(etcd.pid, "SIGKILL");
   }
-  if (!(await removeDirectory(layout.directory, patience(LIMITS.files.usual, LIMITS.files.hurried, hurry)))) {
+  if (!(await removeDirectory(layout.directory, forFiles))) {
     log.warn("teardown", `${layout.directory} is not removed yet; rm still works on it, or was refused`);
   }
 }

@@ -254,7 +254,7 @@ describe("consistency", () => {
     });
   });
 
-  test("a row that the source did not have is seen by nobody, a missing table by the manifest", async () => {
+  test("a table that is not there is a difference that the manifest names", async () => {
     const { check, exitCode } = await spoilt(
       "ALTER TABLE pgbench_history RENAME TO elsewhere",
       "ALTER TABLE elsewhere RENAME TO pgbench_history",
@@ -270,7 +270,10 @@ describe("safety", () => {
   test("archiving that is on is a failure, and for a clone only its own stanza will do", async () => {
     const { source } = lab();
     await restart({ archive_mode: "on", archive_command: "false" });
-    expect((await verify()).check("archiving")).toMatchObject({ status: "fail", summary: /archive_mode is on/ });
+    expect((await verify()).check("archiving")).toMatchObject({
+      status: "fail",
+      summary: expect.stringContaining("archive_mode is on"),
+    });
     expect((await verify("--detach=clone")).check("archiving").status).toBe("warn");
     await restart({ archive_mode: "on", archive_command: `pgbackrest --stanza=${source.stanza} archive-push %p.none` });
     const intoSource = await verify("--detach=clone");
