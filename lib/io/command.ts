@@ -68,42 +68,42 @@ export async function runCommand(
     ...(signal === undefined ? {} : { cancelSignal: signal }),
     ...(options.input === undefined ? { stdin: "ignore" as const } : { input: options.input }),
     ...(discardStdout ? { stdout: "ignore" as const } : {}),
-    buffer: onLine === undefined && options.buffer !== false,
-    maxBuffer: MAX_OUTPUT,
+    // Never kept by execa: it would quote all of it in an error's text, which ends this process for long binary output.
+    buffer: false,
     forceKillAfterDelay: KILL_AFTER_MS,
     ...spawnOptions(options),
   });
-  const tails = { stdout: newTail(options.buffer !== false), stderr: newTail(options.buffer !== false) };
   let failure: { error: unknown } | undefined;
+  const attempt = (deed: () => void) => {
+    if (failure !== undefined) return;
+    try {
+      deed();
+    } catch (error) {
+      failure = { error };
+      child.kill("SIGTERM");
+    }
+  };
+  const streams = discardStdout ? (["stderr"] as const) : (["stdout", "stderr"] as const);
+  const isKept = options.buffer !== false;
+  const kept = { stdout: newText(file, isKept, onLine), stderr: newText(file, isKept, onLine) };
   const readRest = onLine
-    ? readLines(child, discardStdout ? ["stderr"] : ["stdout", "stderr"], (line, from) => {
-        tails[from].add(line);
-        if (failure !== undefined) return;
-        try {
-          onLine(line, from);
-        } catch (error) {
-          failure = { error };
-          child.kill("SIGTERM");
-        }
+    ? readLines(child, streams, (line, from) => {
+        kept[from].add(`${line}\n`);
+        attempt(() => onLine(line, from));
       })
-    : undefined;
+    : readChunks(child, streams, (text, from) => attempt(() => kept[from].add(text)));
   const result = await child;
-  readRest?.();
+  readRest();
   if (failure !== undefined) throw failure.error;
   if (result.isCanceled) throw signal?.reason;
   if (result.exitCode === undefined && result.signal === undefined) {
     throw cannotRun(file, result.originalMessage ?? result.code ?? "unknown reason");
   }
-  if (result.isMaxBuffer) throw new Error(`"${file}" printed more than ${MAX_OUTPUT} bytes`);
-  const textOf = (from: "stdout" | "stderr") => {
-    const text = onLine ? tails[from].text() : result[from];
-    return typeof text === "string" ? text : "";
-  };
   return {
     exitCode: result.exitCode ?? null,
     signal: result.signal ?? null,
-    stdout: textOf("stdout"),
-    stderr: textOf("stderr"),
+    stdout: kept.stdout.text(),
+    stderr: kept.stderr.text(),
     durationMs: result.durationMs,
     timedOut: result.timedOut,
   };
@@ -168,38 +168,47 @@ function start(file: string, args: readonly string[], options: Options): ResultP
   return child;
 }
 
-/**
- * Calls back for every line as it comes; the returned function gives what stands after the last line's end. execa's own
- * iterator takes nine times as long.
- */
+/** Calls back for every line as it comes; the returned function gives what stands after the last line's end. */
 function readLines(
   child: ResultPromise,
   streams: readonly ("stdout" | "stderr")[],
   onLine: (line: string, from: "stdout" | "stderr") => void,
 ): () => void {
   const rest = { stdout: "", stderr: "" };
-  for (const from of streams) {
-    child[from]?.setEncoding("utf8");
-    child[from]?.on("data", (text: string) => {
-      const lines = (rest[from] + text).split("\n");
-      rest[from] = lines.pop() ?? "";
-      for (const line of lines) onLine(line.replace(/\r$/, ""), from);
-    });
-  }
+  // execa's own iterator takes nine times as long.
+  readChunks(child, streams, (text, from) => {
+    const lines = (rest[from] + text).split("\n");
+    rest[from] = lines.pop() ?? "";
+    for (const line of lines) onLine(line.replace(/\r$/, ""), from);
+  });
   return () => {
     for (const from of streams) if (rest[from] !== "") onLine(rest[from], from);
   };
 }
 
-function newTail(isKept: boolean) {
+function readChunks(
+  child: ResultPromise,
+  streams: readonly ("stdout" | "stderr")[],
+  onText: (text: string, from: "stdout" | "stderr") => void,
+): () => void {
+  for (const from of streams) child[from]?.setEncoding("utf8").on("data", (text: string) => onText(text, from));
+  return () => {};
+}
+
+/** The whole text up to a limit, which throws; of a text that somebody reads by line just the end. */
+function newText(file: string, isKept: boolean, onLine: CommandOptions["onLine"]) {
   let kept = "";
   return {
-    add(line: string) {
+    add(text: string) {
       if (!isKept) return;
-      kept += `${line}\n`;
-      if (kept.length > 2 * TAIL_LENGTH) kept = kept.slice(kept.indexOf("\n", kept.length - TAIL_LENGTH) + 1);
+      kept += text;
+      if (onLine !== undefined && kept.length > 2 * TAIL_LENGTH) {
+        kept = kept.slice(kept.indexOf("\n", kept.length - TAIL_LENGTH) + 1);
+      } else if (kept.length > MAX_OUTPUT) {
+        throw new Error(`"${file}" printed more than ${MAX_OUTPUT} characters`);
+      }
     },
-    text: () => kept.replace(/\n$/, ""),
+    text: () => kept.replace(/\r?\n$/, ""),
   };
 }
 

@@ -1,0 +1,113 @@
+/** The README's examples are run as they stand there; only names and places are this lab's. */
+
+import { existsSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { expect, test } from "vitest";
+import { parse, stringify } from "yaml";
+import { sharedSource, useLab } from "./fixture.ts";
+import { APP_DATABASE, markAndWait } from "./source.ts";
+
+const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const blocks = [...readme.matchAll(/^```(sh|yaml)\n([\s\S]*?)^```$/gm)].map(([, language, text = ""]) => ({
+  language,
+  text,
+}));
+
+const block = (part: string): string => {
+  const found = blocks.filter(({ text }) => text.includes(part));
+  expect(found, `exactly one example has "${part}"`).toHaveLength(1);
+  return (found[0] as { text: string }).text;
+};
+
+const lab = useLab("readme", async (lab) => {
+  await lab.makeDirectory("etc");
+  const datadir = lab.path("pgroot", "data");
+  await lab.makeDirectory("pgroot", 0o700);
+  const scripts = dirname(await lab.script("bootstrap"));
+  return { datadir, scripts };
+});
+
+/** The example's names and places, and this lab's. */
+function here(text: string): string {
+  const source = sharedSource();
+  return text
+    .replaceAll("host=/var/run/postgresql user=postgres", source.conninfo)
+    .replaceAll("--stanza main", `--stanza ${source.stanza}`)
+    .replaceAll("--stanza=main", `--stanza=${source.stanza}`)
+    .replaceAll("/etc/patroni-restore/", lab().path("etc/"))
+    .replaceAll("/etc/patroni/", lab().path("etc/"))
+    .replaceAll("/opt/patroni-restore", lab().scripts)
+    .replaceAll("/var/lib/postgresql/pgroot/data", lab().datadir);
+}
+
+async function run(example: string) {
+  return lab().run("bash", ["-euc", here(example)], {
+    env: {
+      PATH: `${lab().scripts}:${lab().env.PATH}`,
+      RESTORE_PGBACKREST_CONFIG: sharedSource().pgbackrestConfig,
+      RESTORE_WORK_DIR: lab().dir,
+    },
+  });
+}
+
+test("the two commands exist", () => {
+  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  for (const [, name = ""] of block("npm run demo").matchAll(/^npm (?:run )?(\w+)/gm))
+    expect(scripts).toHaveProperty(name);
+});
+
+test("one command says whether the backup is any good", async () => {
+  const result = await run(block("restore-test.mjs --source"));
+  expect(result).toMatchObject({ exitCode: 0 });
+  expect(result.stdout).toMatch(/^verdict {2}healthy/);
+  expect(JSON.parse(readFileSync(lab().path("report.json"), "utf8"))).toMatchObject({
+    schema_version: 1,
+    verdict: "healthy",
+  });
+});
+
+test("the section of patroni.yml passes the check that follows it", async () => {
+  const { receipt } = await markAndWait(lab(), sharedSource(), "etc/receipt");
+  const configuration = {
+    scope: "readme",
+    name: "readme-0",
+    restapi: { listen: "127.0.0.1:1", connect_address: "127.0.0.1:1" },
+    etcd3: { hosts: "127.0.0.1:1" },
+    ...parse(here(block("method: patroni_restore"))),
+    postgresql: {
+      listen: "127.0.0.1:1",
+      connect_address: "127.0.0.1:1",
+      data_dir: lab().datadir,
+      authentication: { superuser: { username: "postgres" }, replication: { username: "postgres" } },
+    },
+  };
+  await lab().writeFile("etc/patroni.yml", stringify(configuration));
+  const result = await run(block("preflight.mjs --stanza"));
+  expect(result).toMatchObject({ exitCode: 0 });
+  expect(result.stdout).toContain(receipt.target.time);
+  expect(result.stderr).toContain("nothing speaks against this restore");
+});
+
+test("guard lets Patroni start when nothing is unproven", async () => {
+  const example = block("guard.mjs --datadir").replace("exec patroni ", "echo started ");
+  expect((await run(example)).stdout).toContain("started");
+  expect(existsSync(lab().datadir)).toBe(false);
+});
+
+test("the user's queries are asked on the source", async () => {
+  const settings = block("orders_total")
+    .replace("database: shop", `database: ${APP_DATABASE}`)
+    .replace(/sql: .*/, "sql: SELECT count(*) FROM shop.customers");
+  const config = await lab().writeFile("etc/queries.yml", settings);
+  const receipt = lab().path("queries.json");
+  const result = await lab().runScript("mark", [
+    "--source",
+    sharedSource().conninfo,
+    "--receipt",
+    receipt,
+    "--config",
+    config,
+  ]);
+  expect(result).toMatchObject({ exitCode: 0 });
+  expect(JSON.parse(readFileSync(receipt, "utf8")).queries).toMatchObject([{ name: "orders_total" }]);
+});
