@@ -134,7 +134,9 @@ export function chooseBackup(
     return {
       message:
         `target ${describeTarget(target)} is before the first restorable ` +
-        (target.type === "lsn" ? `LSN ${oldest?.lsn?.stop}` : `time ${formatSecond(oldest?.timestamp.stop ?? 0)}`) +
+        (target.type === "lsn"
+          ? `LSN ${oldest?.lsn?.stop}`
+          : `time ${formatSecond((oldest?.timestamp.stop ?? 0) + 1)}`) +
         ` (backup ${oldest?.label}, repo${oldest?.database["repo-key"]})`,
       hint: "choose a later target",
     };
@@ -152,13 +154,17 @@ const hasPoint = (target: Target) => target.type === "time" || target.type === "
 
 /** Why this backup cannot reach the target, or undefined when it can as far as can be known. */
 function tooLate(backup: Backup, target: Target, receipt: Receipt | undefined): string | undefined {
-  if (target.type === "time" && target.value !== null) {
+  // The receipt knows the very place in the WAL, which is exact where seconds are not.
+  const isReceipts =
+    target.value !== null && (target.value === receipt?.target.time || target.value === receipt?.target.name);
+  const lsn = target.type === "lsn" ? target.value : isReceipts ? receipt?.target.lsn : undefined;
+  if (lsn && backup.lsn) {
+    if (compareLsn(backup.lsn.stop, lsn) > 0) return `it ended at LSN ${backup.lsn.stop}`;
+  } else if (target.type === "time" && target.value !== null) {
     if (BigInt(backup.timestamp.stop) >= timeToMicros(target.value) / 1_000_000n) {
       return `it ended at ${formatSecond(backup.timestamp.stop)}`;
     }
   }
-  const lsn = target.type === "lsn" ? target.value : target.value === receipt?.target.name ? receipt?.target.lsn : null;
-  if (lsn && backup.lsn && compareLsn(backup.lsn.stop, lsn) > 0) return `it ended at LSN ${backup.lsn.stop}`;
   const timeline = /^\d+$/.test(target.timeline ?? "") ? Number(target.timeline) : undefined;
   if (timeline !== undefined && backupTimeline(backup) > timeline) {
     return `it is of timeline ${backupTimeline(backup)}`;

@@ -1,23 +1,25 @@
 /** The table of contents of a restore: plan, restore, recover, promote, detach, stop, hand over. */
 
-import { detach, superusersOf } from "./detach.ts";
+import { countAttempt, describeRequest, removeLeftovers, removeRestore } from "./attempts.ts";
+import { detach } from "./detach.ts";
 import { RestoreError, reportError } from "./errors.ts";
-import { exists, list, makePrivateDirectory, makeTemporaryDirectory, removeTree, writeAtomically } from "./io/files.ts";
+import { list, makePrivateDirectory, makeTemporaryDirectory, removeTree, writeAtomically } from "./io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "./io/handover.ts";
 import { findPatroni, superuserOf, watchPatroni } from "./io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "./io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, serverVersion } from "./io/postgres.ts";
-import { livePostmaster, processStatus, terminate } from "./io/processes.ts";
+import { processStatus } from "./io/processes.ts";
 import type { Log } from "./log.ts";
 import type { Settings } from "./options.ts";
-import { restoreArguments } from "./plan.ts";
+import { linkedDirectories, restoreArguments } from "./plan.ts";
 import { PLAN_OPTIONS, type Preflight, preflight, readRequest } from "./preflight.ts";
 import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
 import { newReport, type PhaseName, type Report } from "./report.ts";
 import { type Paths, pathsOf, type Unproven } from "./state.ts";
-import { describeTarget, type Target } from "./target.ts";
+import { chooseSuperuser } from "./superuser.ts";
+import { describeTarget } from "./target.ts";
 import { formatSize } from "./units.ts";
-import { isBootstrapAlive, readUnproven, writeUnproven } from "./unproven.ts";
+import { writeUnproven } from "./unproven.ts";
 
 export const BOOTSTRAP_OPTIONS = [
   ...PLAN_OPTIONS,
@@ -100,14 +102,16 @@ class Bootstrap {
     const request = await readRequest(this.settings);
     this.report.target = request.target;
     this.report.receipt_id = request.receipt?.id ?? null;
-    const attempts = await this.countAttempt(request.target);
+    const requestText = describeRequest(this.settings, request.target);
+    const attempts = await countAttempt(this.paths, requestText, this.settings.maxAttempts, this.log);
     const mayReport = this.settings.report !== undefined || (await list(this.paths.datadir)).length === 0;
     try {
       const found = await this.phase("preflight", () =>
         preflight(this.settings, { workDir: this.workDir, signal: this.signal }),
       );
       this.report.backup = found.plan.backup;
-      await this.begin(found, attempts);
+      this.report.versions.pgbackrest = found.plan.pgbackrestVersion;
+      await this.begin(found, attempts, requestText);
       await this.restore(found);
       await this.recoverAndDetach(found);
       await this.phase("handover", () => this.handOver(found));
@@ -124,41 +128,8 @@ class Bootstrap {
     }
   }
 
-  /** Throws when too many attempts at the same request have failed on this volume; nothing is downloaded then. */
-  private async countAttempt(target: Target): Promise<number> {
-    const found = await readUnproven(this.paths.datadir);
-    if (found === undefined) return 1;
-    if (found.state === null) {
-      this.log.warn("preflight", `${found.reason}; attempts are counted anew`);
-      return 1;
-    }
-    const { state } = found;
-    if (await isBootstrapAlive(state)) {
-      throw new RestoreError(
-        "PREFLIGHT_FAILED",
-        `another bootstrap (process ${state.pid}) is at work on ${this.paths.datadir}`,
-        {
-          hint: "wait for it, or end it",
-        },
-      );
-    }
-    if (state.request !== this.requestText(target)) return 1;
-    if (state.attempts >= this.settings.maxAttempts) {
-      throw new RestoreError(
-        "PREFLIGHT_FAILED",
-        `${state.attempts} attempts at this restore have failed, and nothing is downloaded again; the verdict stays in ${state.report}`,
-        { hint: `mend the cause, then remove ${this.paths.unproven} (or raise --max-attempts)` },
-      );
-    }
-    return state.attempts + 1;
-  }
-
-  private requestText(target: Target): string {
-    return `stanza ${this.settings.stanza}, set ${this.settings.set ?? "automatic"}, ${describeTarget(target)}`;
-  }
-
   /** From here on there is something on the disk, and the file that says so comes first. */
-  private async begin({ plan, receipt }: Preflight, attempts: number): Promise<void> {
+  private async begin({ plan, receipt }: Preflight, attempts: number, request: string): Promise<void> {
     for (const warning of plan.warnings) this.log.warn("preflight", warning);
     this.log.info(
       "preflight",
@@ -167,8 +138,8 @@ class Bootstrap {
         attempt: attempts > 1 ? attempts : undefined,
       },
     );
-    const linked = [...plan.tablespaces.map(([, path]) => path), ...plan.links.map(([, path]) => path)];
-    await this.removeLeftovers(linked);
+    const linked = linkedDirectories(plan);
+    await removeLeftovers(this.paths, linked, this.log);
     this.state = {
       schema_version: 1,
       id: this.report.id,
@@ -179,7 +150,7 @@ class Bootstrap {
       pid: process.pid,
       pid_started: (await processStatus(process.pid))?.started ?? "",
       attempts,
-      request: this.requestText(plan.target),
+      request,
       receipt: receipt === undefined ? null : (this.settings.receipt ?? null),
       report: this.reportPath,
       detach: this.settings.detach,
@@ -187,28 +158,6 @@ class Bootstrap {
     };
     await writeUnproven(this.paths.datadir, this.state);
     await this.writeReport();
-  }
-
-  /** Of an earlier attempt that was killed: only what its own file says is its own. */
-  private async removeLeftovers(linked: readonly string[]): Promise<void> {
-    const found = await readUnproven(this.paths.datadir);
-    const earlier = found?.state?.linked ?? [];
-    if (found === undefined && (await exists(this.paths.restoring))) {
-      throw new RestoreError(
-        "PREFLIGHT_FAILED",
-        `${this.paths.restoring} exists and no restore is known to have left it`,
-        {
-          hint: "look at it and remove it",
-        },
-      );
-    }
-    const live = await livePostmaster(this.paths.restoring);
-    if (live) await terminate(live.pid, "SIGQUIT", 10_000);
-    for (const path of [this.paths.restoring, ...earlier.filter((p) => linked.includes(p))]) {
-      if (!(await exists(path))) continue;
-      this.log.info("restore", `removing what an interrupted attempt left in ${path}`);
-      await removeTree(path);
-    }
   }
 
   private async restore({ plan }: Preflight): Promise<void> {
@@ -318,11 +267,11 @@ class Bootstrap {
     const phase: Report["phases"][number] = { name, started_at: new Date().toISOString(), duration_ms: 0 };
     const startedAt = performance.now();
     this.report.phases.push(phase);
+    if (this.state) await this.writeReport();
     try {
       return await work(phase);
     } finally {
       phase.duration_ms = Math.round(performance.now() - startedAt);
-      if (this.state) await this.writeReport();
     }
   }
 
@@ -335,41 +284,16 @@ class Bootstrap {
     await this.postmaster?.stop("immediate", 5000).catch(() => {});
     this.report.error = reportError(error);
     this.report.finished_at = new Date().toISOString();
-    if (mayReport) {
-      await this.writeReport().catch((reason) =>
-        this.log.warn("preflight", `the report could not be written: ${reason.message}`),
-      );
-    }
+    const write = () => (mayReport ? this.writeReport() : Promise.resolve());
+    const isWritten = await write().then(
+      () => true,
+      () => false,
+    );
     // Once in place it is complete, and Patroni moves it away together with its tablespaces.
-    if (this.state === undefined || this.inPlace) return;
-    for (const path of [this.paths.restoring, ...this.state.linked]) await removeTree(path);
-  }
-}
-
-async function chooseSuperuser(
-  postmaster: Postmaster,
-  candidates: string[],
-  wanted: string | undefined,
-): Promise<string> {
-  let failure: unknown;
-  for (const user of candidates) {
-    try {
-      const superusers = await superusersOf({ ...postmaster.conninfo, user });
-      if (wanted !== undefined && !superusers.includes(wanted)) {
-        throw new RestoreError(
-          "PREFLIGHT_FAILED",
-          `superuser "${wanted}" does not exist in the restored cluster; it has ${superusers.join(", ")}`,
-          { hint: "Patroni could never log in: set postgresql.authentication.superuser.username to one of these" },
-        );
-      }
-      if (superusers.includes(user)) return user;
-    } catch (error) {
-      if (error instanceof RestoreError) throw error;
-      failure = error;
+    if (this.state !== undefined && !this.inPlace) await removeRestore(this.paths, this.state.linked);
+    // A full disk has room again now.
+    if (!isWritten) {
+      await write().catch((reason) => this.log.warn("preflight", `the report could not be written: ${reason.message}`));
     }
   }
-  throw new RestoreError("DETACH_FAILED", `none of ${candidates.join(", ")} is a superuser of the restored cluster`, {
-    hint: "give --superuser",
-    cause: failure,
-  });
 }

@@ -30,6 +30,7 @@ export interface Plan {
   links: [string, string][];
   systemIdentifier: string;
   pgVersion: string;
+  pgbackrestVersion: string;
   /** The command that restores, without pgBackRest's private paths. */
   restoreCommand: string[];
   warnings: string[];
@@ -70,7 +71,8 @@ export function chooseTarget(settings: TargetSettings, receipt: Receipt | undefi
     timeline,
     exclusive: targetExclusive,
   };
-  if (chosen.exclusive && (chosen.type === "latest" || chosen.type === "immediate")) {
+  // PostgreSQL ignores it for the others, and pgBackRest 2.45 refuses it there (`[031]`).
+  if (chosen.exclusive && !["time", "lsn", "xid"].includes(chosen.type)) {
     throw new Error(`--target-exclusive has no meaning for target type "${chosen.type}"`);
   }
   // `latest` would follow any timeline in the archive, also one that a clone pushed there by mistake.
@@ -156,6 +158,10 @@ export function restoreArguments(
     ...plan.links.map(([name, path]) => `--link-map=${name}=${path}`),
   ];
 }
+
+/** Directories outside the data directory that belong to it. */
+export const linkedDirectories = (plan: Pick<Plan, "tablespaces" | "links">): string[] =>
+  [...plan.tablespaces, ...plan.links].map(([, path]) => path);
 
 /** How far the wanted segment is beyond the archive, as a sentence; undefined when it is there. */
 export function beyondArchive(wanted: string, archiveMax: string | null): string | undefined {

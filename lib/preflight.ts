@@ -19,8 +19,8 @@ import { livePostmaster } from "./io/processes.ts";
 import { DEFAULT_WAL_SEGMENT_SIZE } from "./lsn.ts";
 import type { Settings } from "./options.ts";
 import {
-  beyondArchive,
   chooseTarget,
+  linkedDirectories,
   missingSegments,
   type Plan,
   reportBackup,
@@ -28,10 +28,20 @@ import {
   walRange,
   walSpace,
 } from "./plan.ts";
+import {
+  mapTablespaces,
+  noSpace,
+  precisionWarnings,
+  receiptProblems,
+  targetProblems,
+  versionProblems,
+  walProblems,
+} from "./preflight-problems.ts";
 import { parseReceipt, type Receipt } from "./receipt.ts";
 import { pathsOf } from "./state.ts";
-import { type Target, timeToMicros } from "./target.ts";
-import { formatDuration, formatSize } from "./units.ts";
+import type { Target } from "./target.ts";
+import { formatSize } from "./units.ts";
+import { readUnproven } from "./unproven.ts";
 
 export const PLAN_OPTIONS = [
   "scope",
@@ -83,7 +93,8 @@ export async function examine(
   const pgbackrest: PgBackRest = { config: settings.pgbackrestConfig, stanza, workDir: context.workDir };
   const problems: Problem[] = await datadirProblems(datadir);
   const warnings: string[] = overridesIn(process.env).map((name) => `${name} in the environment is ignored`);
-  problems.push(...versionProblems(await pgBackRestVersion(context.signal)));
+  const version = await pgBackRestVersion(context.signal);
+  problems.push(...versionProblems(version));
   if (settings.pgbackrestConfig !== undefined && !(await exists(settings.pgbackrestConfig))) {
     problems.push({ message: `pgBackRest's configuration file ${settings.pgbackrestConfig} does not exist` });
     return { problems };
@@ -109,10 +120,11 @@ export async function examine(
   );
   problems.push(...walProblems(range, missing === FAILED ? [] : missing, archive?.max ?? null));
   const set = await collect(problems, () => readBackupSet(pgbackrest, backup.label, context.signal));
-  const tablespaces = set === FAILED ? [] : mapTablespaces(set.tablespaces, settings, datadir);
+  const tablespaces = set === FAILED ? [] : mapTablespaces(set.tablespaces, settings.tablespaceMap ?? [], datadir);
   if (set !== FAILED && set.pageErrors.length > 0) {
     warnings.push(`backup ${backup.label} recorded page checksum errors in ${set.pageErrors.slice(0, 5).join(", ")}`);
   }
+  problems.push(...(await linkedProblems(datadir, linkedDirectories({ tablespaces, links: settings.linkMap ?? [] }))));
   const space = {
     neededBytes: backup.info.size + walSpace(range.first, range.last, segmentSize) + settings.spaceReserve,
     freeBytes: await freeSpace(dirname(datadir)),
@@ -144,6 +156,7 @@ export async function examine(
       binDir,
       systemIdentifier: database?.["system-id"] ?? "",
       pgVersion: database?.version ?? "",
+      pgbackrestVersion: version.join("."),
       restoreCommand: restoreArguments(base, common, pathsOf(datadir).restoring, settings.processMax),
       warnings,
     },
@@ -241,63 +254,6 @@ async function datadirProblems(datadir: string): Promise<Problem[]> {
   return problems;
 }
 
-function versionProblems([major, minor]: [number, number]): Problem[] {
-  const version = `${major}.${minor}`;
-  const older = (than: number) => major < 2 || (major === 2 && minor < than);
-  if (older(29)) {
-    return [{ message: `pgBackRest ${version} cannot switch archiving off in the restored instance (needs 2.29)` }];
-  }
-  if (older(37)) {
-    return [
-      {
-        message: `pgBackRest ${version} would silently take another backup for a target before the first one (needs 2.37)`,
-      },
-    ];
-  }
-  return [];
-}
-
-function targetProblems(target: Target, receipt: Receipt | undefined, now: Date): Problem[] {
-  const problems: Problem[] = [];
-  if (target.type === "time" && target.value !== null) {
-    const aheadMs = Number(timeToMicros(target.value) / 1000n) - now.getTime();
-    if (aheadMs > 1000 && target.value !== receipt?.target.time) {
-      problems.push({
-        message: `target ${target.value} is ${formatDuration(aheadMs)} ahead of the clock; WAL for it cannot exist yet`,
-        hint: "choose a time in the past, with its UTC offset",
-      });
-    }
-  }
-  if (target.exclusive && receipt !== undefined) {
-    problems.push({
-      message: "--target-exclusive excludes the marker's transaction",
-      hint: "leave it out, or give no receipt",
-    });
-  }
-  return problems;
-}
-
-function precisionWarnings(settings: PlanSettings, target: Target, receipt: Receipt | undefined): string[] {
-  if (receipt === undefined || target.type !== "time" || target.value === receipt.target.time) return [];
-  const warnings = [`the target is not the receipt's ${receipt.target.time}: the marker may be missing`];
-  if (/\.\d{3}(?!\d)/.test(settings.restoreTargetTime ?? "")) {
-    warnings.push(
-      "the target is truncated to milliseconds; a marker committed in the same millisecond would be missing",
-    );
-  }
-  return warnings;
-}
-
-function receiptProblems(receipt: Receipt | undefined, systemId: string | undefined, stanza: string): Problem[] {
-  if (receipt === undefined || systemId === undefined || receipt.system_identifier === systemId) return [];
-  return [
-    {
-      message: `the receipt is of system ${receipt.system_identifier}, but stanza "${stanza}" backs up system ${systemId}`,
-      hint: "give the receipt of this service, or its right --stanza",
-    },
-  ];
-}
-
 async function libraryProblems(
   binDir: string,
   settings: PlanSettings,
@@ -346,47 +302,22 @@ async function missingWal(
   return missingSegments(range.first, last, present, segmentSize);
 }
 
-function walProblems(
-  range: { first: string; last: string | null },
-  missing: string[],
-  archiveMax: string | null,
-): Problem[] {
-  const behind = range.last === null ? undefined : beyondArchive(range.last, archiveMax);
-  if (behind !== undefined) {
-    return [
-      {
-        message: behind,
-        hint: "commit and switch WAL on the source, wait until it is archived, or choose an earlier target",
-      },
-    ];
+/** A restore that fails empties them again, so nothing of anybody else's may be in them. */
+async function linkedProblems(datadir: string, directories: readonly string[]): Promise<Problem[]> {
+  const left = (await readUnproven(datadir))?.state?.linked ?? [];
+  const problems: Problem[] = [];
+  for (const directory of directories) {
+    const names = left.includes(directory) ? [] : await list(directory);
+    if (names.length === 0) continue;
+    problems.push({
+      message: `${directory}, for a tablespace or link, is not empty: it contains ${names.slice(0, 5).join(", ")}`,
+      hint: "nothing is overwritten; map it to an empty or new directory",
+    });
   }
-  const [first] = missing;
-  // Without a known end the gap may lie behind the target; recovery will tell.
-  if (first === undefined || (range.last === null && first !== range.first)) return [];
-  return [
-    {
-      message: `WAL segment ${first} is missing in the archive, which goes on to ${archiveMax}${missing.length > 1 ? ` (${missing.length} segments are missing)` : ""}`,
-      hint: "no target behind the gap can be reached from this backup: choose an earlier target or a newer backup",
-    },
-  ];
-}
-
-function mapTablespaces(found: { name: string }[], settings: PlanSettings, datadir: string): [string, string][] {
-  const given = new Map(settings.tablespaceMap ?? []);
-  // pgBackRest's default is the source's own path: on a shared host, the source's own directory.
-  return found.map(({ name }) => [name, given.get(name) ?? `${pathsOf(datadir).tablespaces}/${name}`]);
+  return problems;
 }
 
 async function failedCopy(datadir: string): Promise<{ path: string; bytes: number } | undefined> {
   const path = pathsOf(datadir).failed;
   return (await exists(path)) ? { path, bytes: await directorySize(path) } : undefined;
-}
-
-function noSpace(space: Plan["space"], datadir: string, failed: { path: string; bytes: number } | undefined): Problem {
-  return {
-    message: `need ${formatSize(space.neededBytes)} (database, WAL and reserve); ${formatSize(space.freeBytes)} free on ${dirname(datadir)}`,
-    hint: failed
-      ? `${failed.path} (${formatSize(failed.bytes)}) from an earlier attempt fills the volume; remove it`
-      : "give the volume more space or another --datadir",
-  };
 }

@@ -16,6 +16,7 @@ import { describeKept } from "./restore-test/kept.ts";
 import type { RestoreTestOption } from "./restore-test/options.ts";
 import { runWithPatroni } from "./restore-test/patroni-runner.ts";
 import { absolute, describePreparation, type Preparation, prepare } from "./restore-test/prepare.ts";
+import { worthShowing } from "./restore-test/relay.ts";
 import { type Run, readReport } from "./restore-test/run.ts";
 import { type Running, tearDown } from "./restore-test/teardown.ts";
 import { withLimit } from "./restore-test/wait.ts";
@@ -162,10 +163,10 @@ async function makeHookFiles(
 }
 
 /** The hooks' report, or a new one when they wrote none. It never says more than what the whole test found. */
-async function finishReport({ layout }: Preparation, failure: unknown, startedAt: Date): Promise<Report> {
+async function finishReport({ layout, stanza }: Preparation, failure: unknown, startedAt: Date): Promise<Report> {
   const report =
     (await readReport(layout.report).catch(() => null)) ??
-    newReport({ id: layout.id, scope: layout.scope, stanza: null, startedAt });
+    newReport({ id: layout.id, scope: layout.scope, stanza, startedAt });
   if (failure === undefined) return report;
   const error = reportError(failure);
   return {
@@ -182,8 +183,7 @@ const SHOWN_LINES = 15;
 async function showLogs({ log }: Context<RestoreTestOption>, { layout }: Preparation): Promise<void> {
   for (const path of [layout.recoveryLog, layout.log]) {
     const text = (await readTextIfExists(path)) ?? "";
-    const lines = text.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("{"));
-    if (lines.length === 0) continue;
+    const lines = worthShowing(text.split("\n"));
     const name = path.slice(dirname(path).length + 1);
     for (const line of lines.slice(-SHOWN_LINES)) log.info(name, line);
   }

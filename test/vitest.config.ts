@@ -17,6 +17,8 @@ export default defineConfig({
   test: {
     // Two cores are the machine that everything must run on.
     maxWorkers: 2,
+    // Servers of the lab are stopped then.
+    teardownTimeout: 60_000,
     reporters: ["default"],
     projects: [
       {
@@ -48,7 +50,6 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          teardownTimeout: 60_000,
         },
       },
     ],

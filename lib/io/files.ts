@@ -13,6 +13,7 @@ import {
   readFile,
   rename,
   rm,
+  rmdir,
   stat,
   statfs,
 } from "node:fs/promises";
@@ -129,6 +130,16 @@ export async function directorySize(path: string): Promise<number> {
 
 export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 3 });
+}
+
+/** Removes what is in a directory; one that does not exist is empty already. */
+export async function emptyTree(path: string): Promise<void> {
+  for (const name of await list(path)) await removeTree(join(path, name));
+}
+
+/** Leaves a mount point or a directory with something in it alone. */
+export async function removeIfEmpty(path: string): Promise<void> {
+  await rmdir(path).catch(() => {});
 }
 
 /** Mode 0700, also when it was there before. Fails when it belongs to another user. */

@@ -35,9 +35,7 @@ function doubt(ending: Ending): RestoreError | Error | null {
   const { how, report, initialize } = ending;
   if (report === null) {
     if (how === "done" || ending.isUnproven) {
-      return new RestoreError("UNVERIFIED", `${ending.who} is done, but the restored instance was never checked`, {
-        hint: "post_bootstrap must call the post-bootstrap script",
-      });
+      return neverChecked(ending);
     }
     return new RestoreError(
       "PREFLIGHT_FAILED",
@@ -63,6 +61,14 @@ function doubt(ending: Ending): RestoreError | Error | null {
   return null;
 }
 
+function neverChecked(ending: Ending): RestoreError {
+  const message =
+    ending.how === "leader"
+      ? "Patroni leads with a restored instance that was never checked"
+      : "the restored instance was never checked";
+  return new RestoreError("UNVERIFIED", message, { hint: "post_bootstrap must call the post-bootstrap script" });
+}
+
 function explainExit(ending: Ending): RestoreError | Error {
   const { who, report } = ending;
   if (report !== null && report.verdict !== "healthy") return explainReport(ending, report);
@@ -82,6 +88,7 @@ function explainExit(ending: Ending): RestoreError | Error {
 function explainReport(ending: Ending, report: Report): RestoreError | Error {
   const { error } = report;
   if (error?.name === "INTERNAL") return new Error(error.message);
+  if (report.finished_at === null && ending.how !== "exited") return neverChecked(ending);
   if (report.finished_at === null) {
     // bootstrap is done and post-bootstrap never finished: why says the log only.
     const complaint = ending.lastLines.filter(isComplaint).map(complaintText).at(-1);

@@ -30,6 +30,8 @@ export interface Layout {
   recoveryLog: string;
 }
 
+export const DIRECTORY_NAME = /^restore-test-[0-9a-f]{8}$/;
+
 export function makeLayout(workDir: string, stanza: string, id: string): Layout {
   const directory = `${workDir.replace(/\/+$/, "")}/restore-test-${id}`;
   const { datadir, report, unproven, recoveryLog } = pathsOf(`${directory}/data`);

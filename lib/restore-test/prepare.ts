@@ -7,7 +7,7 @@ import type { Context } from "../cli.ts";
 import { describeConninfo, parseConninfo } from "../conninfo.ts";
 import { combineProblems, messageOf, RestoreError } from "../errors.ts";
 import { checkEtcd } from "../io/etcd.ts";
-import { isWritable, readTextOrExplain } from "../io/files.ts";
+import { isWritable, list, readTextOrExplain } from "../io/files.ts";
 import { readInfo } from "../io/pgbackrest.ts";
 import { findBinDir } from "../io/postgres.ts";
 import {
@@ -17,17 +17,20 @@ import {
   isDirectory,
   lookUpUser,
   type OsUser,
+  processesBelow,
   runningScript,
 } from "../io/throwaway.ts";
+import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
 import { chooseTarget } from "../plan.ts";
 import { parseReceipt, type Receipt } from "../receipt.ts";
 import { refuseSecretFlag } from "../settings.ts";
-import { type Layout, longestSocketPath, makeLayout, SOCKET_PATH_LIMIT } from "./layout.ts";
+import { DIRECTORY_NAME, type Layout, longestSocketPath, makeLayout, SOCKET_PATH_LIMIT } from "./layout.ts";
 import type { RestoreTestOption } from "./options.ts";
 
 export interface Preparation {
   layout: Layout;
+  stanza: string;
   /** Null: the servers run as this process's own user. */
   user: OsUser | null;
   /** Where the report is kept when the test's own directory is gone. */
@@ -55,7 +58,8 @@ interface Problem {
 export async function prepare(context: Context<RestoreTestOption>): Promise<Preparation> {
   const { settings, signal } = context;
   const { receipt, source, template } = await readInputs(context);
-  const layout = makeLayout(resolve(settings.workDir), settings.stanza ?? "", randomBytes(4).toString("hex"));
+  const stanza = settings.stanza as string;
+  const layout = makeLayout(resolve(settings.workDir), stanza, randomBytes(4).toString("hex"));
   const report = resolve(settings.report ?? `${settings.workDir}/patroni-restore-${layout.id}.report.json`);
   const problems: Problem[] = [];
   const noting = async <T>(find: () => Promise<T>): Promise<T | null> => {
@@ -75,6 +79,7 @@ export async function prepare(context: Context<RestoreTestOption>): Promise<Prep
   };
 
   await checkWorkDir(settings.workDir, layout, problems);
+  await nameLeftovers(settings.workDir, context.log);
   await checkReportPlace(report, problems);
   const user = await findUser(settings.osUser, problems);
   const withPatroni = settings.runner === "patroni";
@@ -91,7 +96,19 @@ export async function prepare(context: Context<RestoreTestOption>): Promise<Prep
   const version = await noting(() => majorVersion(context, receipt, problems));
   const binDir = version === null ? null : await noting(() => findBinDir(version, absolute(settings.binDir)));
   if (problems.length > 0 || binDir === null) throw combineProblems("PREFLIGHT_FAILED", problems);
-  return { layout, user, report, receipt, source, template, binDir, script: await runningScript(), patroni, etcd };
+  return {
+    layout,
+    stanza,
+    user,
+    report,
+    receipt,
+    source,
+    template,
+    binDir,
+    script: await runningScript(),
+    patroni,
+    etcd,
+  };
 }
 
 export const absolute = (path: string | undefined) => (path === undefined ? undefined : resolve(path));
@@ -153,6 +170,15 @@ async function checkWorkDir(workDir: string, layout: Layout, problems: Problem[]
       message: `the work directory ${workDir} has a path too long for PostgreSQL's socket (at most ${spare} bytes)`,
       hint: "give a --work-dir with a shorter path",
     });
+  }
+}
+
+/** Of tests that were killed with SIGKILL, or kept after a failure: they fill the volume. */
+async function nameLeftovers(workDir: string, log: Log): Promise<void> {
+  for (const name of (await list(workDir)).filter((entry) => DIRECTORY_NAME.test(entry))) {
+    const path = resolve(workDir, name);
+    if ((await processesBelow(path)).length > 0) continue;
+    log.warn("preflight", `${path} is left from an earlier restore test; nothing runs in it and it can be removed`);
   }
 }
 

@@ -35,7 +35,14 @@ export function fieldsNotShown({ message, fields }: HookEvent): Record<string, u
 
 /** `2026-11-22 21:30:19,123 ERROR: …` of Patroni, `… FATAL:  …` of PostgreSQL: the lines that tell why something ended. */
 export function isComplaint(line: string): boolean {
+  // pg_isready asks until it is up.
+  if (/FATAL: {2}the database system is (starting up|not yet accepting connections)/.test(line)) return false;
   return /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[,.]\d+ .*?\b(WARNING|ERROR|CRITICAL|FATAL|PANIC):/.test(line);
+}
+
+/** Lines to show when something failed; Patroni prints a stack of calls that only its developers need. */
+export function worthShowing(lines: readonly string[]): string[] {
+  return lines.filter((line) => line.trim() !== "" && parseHookEvent(line) === null && !/^(\s|Traceback )/.test(line));
 }
 
 /** Python's logging writes a comma before the milliseconds. */

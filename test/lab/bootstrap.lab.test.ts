@@ -37,6 +37,8 @@ const lab = useLab("bootstrap", async (lab) => {
   await query(source, "INSERT INTO event VALUES (1)");
   const xid = await value(source, "SELECT xmin FROM event WHERE id = 1");
   const lsn = await value(source, "SELECT pg_current_wal_insert_lsn()");
+  // A target time in the very second in which the backup ended belongs to the backup before, and there is none.
+  await query(source, "SELECT pg_sleep(1)");
   const time = await now(source);
   await query(source, "SELECT pg_create_restore_point('between')");
   await query(source, "INSERT INTO event VALUES (2)");
@@ -330,6 +332,15 @@ describe("what cannot work is refused before anything is downloaded", () => {
     } finally {
       await lab().mustRun("umount", [mount], { asRoot: true });
     }
+  });
+
+  test("a directory for pg_wal that holds somebody's files, which stay", async () => {
+    const wal = await lab().makeDirectory(`restore-${count}-wal`, 0o700);
+    await lab().writeFile(`restore-${count}-wal/precious`, "1");
+    const result = await bootstrap([...common(), "--target-type=immediate", `--link-map=pg_wal=${wal}`]);
+    expect(result.exitCode).toBe(10);
+    expect(result.stderr).toContain(`${wal}, for a tablespace or link, is not empty: it contains precious`);
+    expect(await readdir(wal)).toEqual(["precious"]);
   });
 
   test("root", async () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Choice, chooseBackup, parseInfo, type StanzaInfo, stanzaProblems } from "../../lib/backup-info.ts";
+import type { Receipt } from "../../lib/receipt.ts";
 import type { Target } from "../../lib/target.ts";
 
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), "utf8");
@@ -70,9 +71,17 @@ describe("the newest backup that ended before the target", () => {
     expect(choice.warnings).toEqual([`backup ${INCR} ended in the second of the target and is not used; ${FULL} is`]);
   });
 
+  test("with a receipt its LSN decides, within the second in which the backup ended too", () => {
+    const time = "2026-11-22 23:51:09.9+00";
+    const receipt = (lsn: string) => ({ target: { time, lsn, name: "rp" } }) as Receipt;
+    const choose = (lsn: string) => chooseBackup(info, at("time", time), { receipt: receipt(lsn) }) as Choice;
+    expect(choose("0/7000200")).toMatchObject({ backup: { label: INCR }, warnings: [] });
+    expect(choose("0/7000100").backup.label).toBe(FULL);
+  });
+
   test("a target before all backups names the first restorable time", () => {
     expect(chooseBackup(info, at("time", "2026-10-01 00:00:00+00"), {})).toMatchObject({
-      message: `target time 2026-10-01 00:00:00+00 is before the first restorable time 2026-11-22 23:51:04+00 (backup ${FULL}, repo1)`,
+      message: `target time 2026-10-01 00:00:00+00 is before the first restorable time 2026-11-22 23:51:05+00 (backup ${FULL}, repo1)`,
     });
   });
 

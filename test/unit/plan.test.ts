@@ -144,6 +144,7 @@ test("a plan is readable and its progress is a share of the way", () => {
     links: [],
     systemIdentifier: "7711147517477380914",
     pgVersion: "15",
+    pgbackrestVersion: "2.45",
     restoreCommand: ["restore", "--target=2026-11-23 00:00:00.123456+00"],
     warnings: [],
   };
