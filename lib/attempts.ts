@@ -10,8 +10,10 @@ import { describeTarget, type Target } from "./target.ts";
 import { isBootstrapAlive, readUnproven } from "./unproven.ts";
 
 /** What makes two attempts the same attempt. */
-export const describeRequest = (settings: { stanza?: string | undefined; set?: string | undefined }, target: Target): string =>
-  `stanza ${settings.stanza}, set ${settings.set ?? "automatic"}, ${describeTarget(target)}`;
+export const describeRequest = (
+  settings: { stanza?: string | undefined; set?: string | undefined },
+  target: Target,
+): string => `stanza ${settings.stanza}, set ${settings.set ?? "automatic"}, ${describeTarget(target)}`;
 
 /**
  * The number of this attempt, from 1. Throws PREFLIGHT_FAILED when another bootstrap is at work, or when too many attempts

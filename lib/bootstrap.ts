@@ -3,12 +3,13 @@
 import { countAttempt, describeRequest, removeLeftovers, removeRestore } from "./attempts.ts";
 import { detach } from "./detach.ts";
 import { RestoreError, reportError } from "./errors.ts";
-import { list, makePrivateDirectory, makeTemporaryDirectory, removeTree, writeAtomically } from "./io/files.ts";
+import { list, makePrivateDirectory, removeTree, writeAtomically } from "./io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "./io/handover.ts";
 import { findPatroni, superuserOf, watchPatroni } from "./io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "./io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, serverVersion } from "./io/postgres.ts";
 import { processStatus } from "./io/processes.ts";
+import { makeTemporaryDirectory } from "./io/temporary.ts";
 import type { Log } from "./log.ts";
 import type { Settings } from "./options.ts";
 import { linkedDirectories, restoreArguments } from "./plan.ts";

@@ -7,7 +7,6 @@ import {
   chmod,
   lstat,
   mkdir,
-  mkdtemp,
   open,
   readdir,
   readFile,
@@ -17,7 +16,6 @@ import {
   stat,
   statfs,
 } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { messageOf, RestoreError } from "../errors.ts";
 
@@ -146,11 +144,6 @@ export async function removeIfEmpty(path: string): Promise<void> {
 export async function makePrivateDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   await chmod(path, 0o700);
-}
-
-/** A private directory with a short path: a Unix socket's may have 107 bytes at most. */
-export async function makeTemporaryDirectory(): Promise<string> {
-  return mkdtemp(join(tmpdir(), "patroni-restore-"));
 }
 
 /** Mount points of this mount namespace; a bind mount has its parent's device number and shows only here. */

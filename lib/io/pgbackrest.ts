@@ -37,10 +37,7 @@ export function pgBackRestEnvironment(workDir: string): NodeJS.ProcessEnv {
 
 /** The options that every command takes. */
 export function commonOptions(pgbackrest: PgBackRest): string[] {
-  return [
-    ...(pgbackrest.config === undefined ? [] : [`--config=${pgbackrest.config}`]),
-    "--log-level-file=off",
-  ];
+  return [...(pgbackrest.config === undefined ? [] : [`--config=${pgbackrest.config}`]), "--log-level-file=off"];
 }
 
 /** `2.45` as [2, 45]. */

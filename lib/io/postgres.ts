@@ -10,7 +10,8 @@ import type { Log } from "../log.ts";
 import { LOG_LINE_PREFIX, newRecoveryLog, type RecoveryLog, readServerLine } from "../server-log.ts";
 import { formatDuration } from "../units.ts";
 import { runCommand, type Service, startService } from "./command.ts";
-import { exists, list, makeTemporaryDirectory, removeTree } from "./files.ts";
+import { exists, list, removeTree } from "./files.ts";
+import { makeTemporaryDirectory } from "./temporary.ts";
 
 const DEBIAN_LIB = "/usr/lib/postgresql";
 

@@ -64,5 +64,5 @@ export const dcsPrefix = (layout: Layout) => `${layout.namespace}${layout.scope}
  * A socket's path must fit into 107 bytes (`sun_path` of unix(7)); the longest one here is that of the private postmaster
  * in its own temporary directory.
  */
-export const longestSocketPath = (layout: Layout) => `${layout.temporary}/patroni-restore-XXXXXX/.s.PGSQL.5432`;
+export const longestSocketPath = (layout: Layout) => `${layout.temporary}/pr-4026531836-4194304-XXXXXX/.s.PGSQL.5432`;
 export const SOCKET_PATH_LIMIT = 107;

@@ -1,7 +1,8 @@
 import { resolve } from "node:path";
 import { BOOTSTRAP_OPTIONS, bootstrap } from "../bootstrap.ts";
 import { type Script, VERSION } from "../cli.ts";
-import { makeTemporaryDirectory, removeTree } from "../io/files.ts";
+import { removeTree } from "../io/files.ts";
+import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { describePlan } from "../plan.ts";
 import { preflight } from "../preflight.ts";
 

@@ -1,8 +1,9 @@
 import { resolve } from "node:path";
 import type { Script } from "../cli.ts";
 import { combineProblems } from "../errors.ts";
-import { makeTemporaryDirectory, readTextOrExplain, removeTree } from "../io/files.ts";
+import { readTextOrExplain, removeTree } from "../io/files.ts";
 import { patroniConfigFacts } from "../io/patroni.ts";
+import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { checkPatroniConfig, type PatroniConfigCheck } from "../patroni-config.ts";
 import { describePlan } from "../plan.ts";
 import { examine, PLAN_OPTIONS } from "../preflight.ts";
