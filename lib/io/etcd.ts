@@ -69,9 +69,6 @@ export function throwawayEtcdArguments(directory: string, clientPort: number, pe
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=restore-test=${peer}`,
-    // A slow disk under a restore must not look like a lost leader (etcd's defaults are 100 and 1000 ms).
-    "--heartbeat-interval=500",
-    "--election-timeout=5000",
     "--logger=zap",
     "--log-level=warn",
   ];
