@@ -46,8 +46,8 @@ export default defineConfig({
           name: "lab",
           include: ["test/lab/**/*.lab.test.ts"],
           globalSetup: ["test/lab/global-setup.ts"],
-          // Real servers: one story at a time.
-          fileParallelism: false,
+          // Every file has servers, ports and directories of its own.
+          fileParallelism: true,
           testTimeout: 300_000,
           hookTimeout: 300_000,
         },

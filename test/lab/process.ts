@@ -175,13 +175,14 @@ export async function waitFor<T>(
   probe: () => Promise<T | undefined | false> | T | undefined | false,
   limitMs = 30_000,
   explain: () => Promise<string> | string = () => "",
+  everyMs = 50,
 ): Promise<T> {
   const end = Date.now() + limitMs;
   for (;;) {
     const answer = await probe();
     if (answer !== undefined && answer !== false) return answer;
     if (Date.now() > end) throw new Error(`waited ${limitMs / 1000} s for ${what}\n${await explain()}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
 
