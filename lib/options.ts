@@ -1,7 +1,7 @@
 /** The one table of settings: a flag, an environment variable and a key of the settings file each, of the same words. */
 
 import { z } from "zod";
-import { TARGET_TYPES } from "./target.ts";
+import { TARGET_TYPES } from "./postgres/target.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 export interface Option<T = unknown> {

@@ -1,9 +1,9 @@
 /** A check collects facts at the edge and judges them with a pure function; this runs many of them, each with a limit. */
 
 import { RestoreError } from "../errors.ts";
+import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
-import type { Receipt } from "../receipt.ts";
-import type { CheckResult, CheckStatus, Report } from "../report.ts";
+import type { CheckResult, CheckStatus, Report } from "../report/report.ts";
 import { formatDuration } from "../units.ts";
 import type { Edge } from "./edge.ts";
 import { describeFailure } from "./failure.ts";

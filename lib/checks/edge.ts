@@ -1,8 +1,8 @@
 /** All that a check may touch: the instance by SQL, PostgreSQL's programs, and what other checks have run into. */
 
-import type { Conninfo } from "../conninfo.ts";
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
-import type { ManifestAnswer } from "../manifest.ts";
+import type { ManifestAnswer } from "../mark/manifest.ts";
+import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
 
 /** Tells one run of the server from another: it changes with every restart, and the checkpointer's with every crash. */

@@ -1,7 +1,7 @@
 /** Recovery stopped at the target that was asked for, and replayed no commit after it. */
 
-import type { Receipt } from "../receipt.ts";
-import { describeTarget, type Target, timeToMicros } from "../target.ts";
+import type { Receipt } from "../mark/receipt.ts";
+import { describeTarget, type Target, timeToMicros } from "../postgres/target.ts";
 import { type Check, EVERY_LEVEL } from "./check.ts";
 
 /** The evidence is all there is: PostgreSQL forgets its last replayed commit with the first restart. */

@@ -1,7 +1,7 @@
 /** The instance answers about itself as the source did at the marked instant; what moved there proves nothing. */
 
-import { compareManifest, type ManifestAnswer } from "../manifest.ts";
-import type { ManifestEntry } from "../receipt.ts";
+import { compareManifest, type ManifestAnswer } from "../mark/manifest.ts";
+import type { ManifestEntry } from "../mark/receipt.ts";
 import { type Asked, type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "./check.ts";
 
 const NO_RECEIPT = "no receipt: nobody says what the source answered";

@@ -1,7 +1,7 @@
 /** Recentness from both sides: the row committed before the target is there, the row committed after it is not. */
 
-import { MARKER_DATABASE, MARKER_SCHEMA } from "../marker.ts";
-import { timeToMicros } from "../target.ts";
+import { MARKER_DATABASE, MARKER_SCHEMA } from "../mark/marker.ts";
+import { timeToMicros } from "../postgres/target.ts";
 import { formatDuration } from "../units.ts";
 import { type Asked, type Check, EVERY_LEVEL } from "./check.ts";
 import type { Edge } from "./edge.ts";

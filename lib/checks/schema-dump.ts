@@ -1,9 +1,9 @@
 /** Every object readable: each database dumped without its rows, and the globals, to nowhere. */
 
-import { type Conninfo, formatConninfo } from "../conninfo.ts";
 import { messageOf } from "../errors.ts";
 import { type CommandResult, runCommand } from "../io/command.ts";
 import { exists } from "../io/files.ts";
+import { type Conninfo, formatConninfo } from "../postgres/conninfo.ts";
 import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement, plural } from "./check.ts";
 import { type Edge, MAINTENANCE_DATABASE, readServerRun } from "./edge.ts";
 import { describeFailure, isAway, isDamage } from "./failure.ts";

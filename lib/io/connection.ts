@@ -8,8 +8,8 @@ import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import type { ConnectionOptions as TlsOptions } from "node:tls";
 import pg from "pg";
-import { type Conninfo, findPassword } from "../conninfo.ts";
 import { messageOf, RestoreError } from "../errors.ts";
+import { type Conninfo, findPassword } from "../postgres/conninfo.ts";
 
 /** libpq's own variables: https://www.postgresql.org/docs/15/libpq-envars.html */
 const ENVIRONMENT: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 /** The only place that speaks SQL. */
 
 import pg from "pg";
-import type { Conninfo } from "../conninfo.ts";
+import type { Conninfo } from "../postgres/conninfo.ts";
 import { breakConnection, closeConnection, connect } from "./connection.ts";
 
 export type Row = Record<string, unknown>;

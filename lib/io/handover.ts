@@ -2,16 +2,16 @@
 
 import { rename } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { RestoreError } from "../errors.ts";
 import {
   DEFAULT_PG_HBA,
   detachConf,
   EMPTY_POSTGRESQL_CONF,
   FILES_OF_THE_SOURCE,
   splitAutoConf,
-} from "../configuration-files.ts";
-import type { DetachMode } from "../detach.ts";
-import { RestoreError } from "../errors.ts";
-import type { Paths } from "../state.ts";
+} from "../restore/configuration-files.ts";
+import type { DetachMode } from "../restore/detach.ts";
+import type { Paths } from "../restore/state.ts";
 import { describeFileError, exists, readTextIfExists, removeTree, syncDirectory, writeAtomically } from "./files.ts";
 
 /** A backup of a Debian-layout cluster holds neither; PostgreSQL and Patroni need both. */

@@ -4,7 +4,8 @@ import { readdir, stat } from "node:fs/promises";
 import { connect } from "node:net";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseDocument } from "yaml";
-import { ENVIRONMENT_VARIABLE_OF, isPatroniCommand, type PatroniConfigFacts, programsOf } from "../patroni-config.ts";
+import { isPatroniCommand } from "../patroni/command.ts";
+import { ENVIRONMENT_VARIABLE_OF, type PatroniConfigFacts, programsOf } from "../patroni/patroni-config.ts";
 import { runCommand } from "./command.ts";
 import { exists, isWritable, list, lstatIfExists, mountPoints, readTextIfExists } from "./files.ts";
 import {

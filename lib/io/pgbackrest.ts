@@ -1,7 +1,7 @@
 /** pgBackRest as a child process: argv arrays only, its own lock and spool paths, nothing inherited that changes a restore. */
 
-import { parseInfo, type StanzaInfo } from "../backup-info.ts";
 import { RestoreError } from "../errors.ts";
+import { parseInfo, type StanzaInfo } from "../restore/backup-info.ts";
 import { runCommand } from "./command.ts";
 
 export interface PgBackRest {

@@ -3,11 +3,11 @@
 import { createWriteStream } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Conninfo } from "../conninfo.ts";
-import { type ControlData, parseControlData } from "../control-data.ts";
 import { messageOf, RestoreError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { LOG_LINE_PREFIX, newRecoveryLog, type RecoveryLog, readServerLine } from "../server-log.ts";
+import type { Conninfo } from "../postgres/conninfo.ts";
+import { type ControlData, parseControlData } from "../restore/control-data.ts";
+import { LOG_LINE_PREFIX, newRecoveryLog, type RecoveryLog, readServerLine } from "../restore/server-log.ts";
 import { formatDuration } from "../units.ts";
 import { runCommand, type Service, startService } from "./command.ts";
 import { exists, list, removeTree } from "./files.ts";

@@ -4,11 +4,11 @@
  */
 
 import { join } from "node:path";
-import { formatConninfo } from "../conninfo.ts";
 import { RestoreError } from "../errors.ts";
 import { runCommand } from "../io/command.ts";
 import { exists } from "../io/files.ts";
 import { addFile, type Server, startServer } from "../io/throwaway.ts";
+import { formatConninfo } from "../postgres/conninfo.ts";
 import { formatDuration } from "../units.ts";
 import { type Ending, judgeEnding } from "./judge.ts";
 import { renderPatroniConfig, serverSettings } from "./patroni-config.ts";

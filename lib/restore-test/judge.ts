@@ -5,7 +5,7 @@
  */
 
 import { type ErrorCode, RestoreError } from "../errors.ts";
-import type { Report } from "../report.ts";
+import type { Report } from "../report/report.ts";
 import { complaintText, isComplaint, printedError } from "./relay.ts";
 
 export interface Ending {

@@ -1,6 +1,6 @@
 /** What `--keep` prints: how to reach the instance, and the exact commands that remove it. */
 
-import { shellWord } from "../templates.ts";
+import { shellWord } from "../patroni/templates.ts";
 import type { Preparation } from "./prepare.ts";
 import { type Running, removeKeysCommand } from "./teardown.ts";
 

@@ -1,6 +1,6 @@
 /** Where everything of one restore test is: one private directory, so that nothing can be forgotten. */
 
-import { pathsOf } from "../state.ts";
+import { pathsOf } from "../restore/state.ts";
 
 export interface Layout {
   /** Eight hexadecimal digits. */

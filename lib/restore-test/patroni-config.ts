@@ -3,7 +3,7 @@
 import { parse, parseDocument } from "yaml";
 import builtIn from "../../patroni-templates/restore-test.yml";
 import { messageOf, RestoreError } from "../errors.ts";
-import { placeholdersOf, renderTemplate } from "../templates.ts";
+import { placeholdersOf, renderTemplate } from "../patroni/templates.ts";
 import type { Layout } from "./layout.ts";
 
 export interface PatroniConfigInput {

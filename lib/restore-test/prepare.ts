@@ -2,9 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
-import { stanzaProblems } from "../backup-info.ts";
 import type { Context } from "../cli.ts";
-import { describeConninfo, parseConninfo } from "../conninfo.ts";
 import { combineProblems, messageOf, RestoreError } from "../errors.ts";
 import { checkEtcd } from "../io/etcd.ts";
 import { isWritable, list, readTextOrExplain } from "../io/files.ts";
@@ -21,9 +19,11 @@ import {
   runningScript,
 } from "../io/throwaway.ts";
 import type { Log } from "../log.ts";
+import { parseReceipt, type Receipt } from "../mark/receipt.ts";
 import type { Settings } from "../options.ts";
-import { chooseTarget } from "../plan.ts";
-import { parseReceipt, type Receipt } from "../receipt.ts";
+import { describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
+import { stanzaProblems } from "../restore/backup-info.ts";
+import { chooseTarget } from "../restore/plan.ts";
 import { refuseSecretFlag } from "../settings.ts";
 import { DIRECTORY_NAME, type Layout, longestSocketPath, makeLayout, SOCKET_PATH_LIMIT } from "./layout.ts";
 import type { RestoreTestOption } from "./options.ts";

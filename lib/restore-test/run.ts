@@ -2,8 +2,8 @@
 
 import { readTextIfExists } from "../io/files.ts";
 import type { Log } from "../log.ts";
-import type { Receipt } from "../receipt.ts";
-import type { Report } from "../report.ts";
+import type { Receipt } from "../mark/receipt.ts";
+import type { Report } from "../report/report.ts";
 import type { PatroniConfigInput } from "./patroni-config.ts";
 import type { Preparation } from "./prepare.ts";
 import type { Running } from "./teardown.ts";

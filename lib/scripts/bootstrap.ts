@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
-import { BOOTSTRAP_OPTIONS, bootstrap } from "../bootstrap.ts";
 import { type Script, VERSION } from "../cli.ts";
 import { removeTree } from "../io/files.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
-import { describePlan } from "../plan.ts";
-import { preflight } from "../preflight.ts";
+import { BOOTSTRAP_OPTIONS, bootstrap } from "../restore/bootstrap.ts";
+import { describePlan } from "../restore/plan.ts";
+import { preflight } from "../restore/preflight.ts";
 
 const OPTIONS = [...BOOTSTRAP_OPTIONS, "dryRun", "json"] as const;
 

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { Script } from "../cli.ts";
-import { type GuardDecision, guard } from "../guard.ts";
-import type { Unproven } from "../state.ts";
+import { type GuardDecision, guard } from "../guard/guard.ts";
+import type { Unproven } from "../restore/state.ts";
 
 /** Those of prove too, spelt out: importing them would load everything that most starts do not need. */
 const OPTIONS = [
@@ -57,7 +57,7 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       },
       async prove(state) {
         // Only here, so that a start with nothing unproven waits for none of it.
-        const { prove } = await import("../prove.ts");
+        const { prove } = await import("../guard/prove.ts");
         const { configuredSuperuser } = await import("../io/patroni.ts");
         const superuser = settings.superuser ?? (await configuredSuperuser(settings.patroniConfig)) ?? "postgres";
         await prove({

@@ -1,7 +1,7 @@
 import type { Script } from "../cli.ts";
 import { writeAtomically } from "../io/files.ts";
-import { checkSource, mark, requireWritable } from "../mark.ts";
-import { describeReceipt } from "../receipt.ts";
+import { checkSource, mark, requireWritable } from "../mark/mark.ts";
+import { describeReceipt } from "../mark/receipt.ts";
 import { refuseSecretFlag } from "../settings.ts";
 
 const OPTIONS = ["source", "receipt", "timeout", "archiveTimeout", "keepMarkers", "queries", "json", "dryRun"] as const;

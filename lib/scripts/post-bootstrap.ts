@@ -1,7 +1,7 @@
 import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { findPatroni, watchPatroni } from "../io/patroni.ts";
-import { POST_BOOTSTRAP_OPTIONS, parseOperand, postBootstrap } from "../post-bootstrap.ts";
+import { POST_BOOTSTRAP_OPTIONS, parseOperand, postBootstrap } from "../verify/post-bootstrap.ts";
 
 export const script: Script<(typeof POST_BOOTSTRAP_OPTIONS)[number]> = {
   name: "post-bootstrap",

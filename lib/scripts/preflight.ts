@@ -4,11 +4,12 @@ import { combineProblems } from "../errors.ts";
 import { readTextOrExplain, removeTree } from "../io/files.ts";
 import { patroniConfigFacts } from "../io/patroni.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
-import { checkPatroniConfig, type PatroniConfigCheck } from "../patroni-config.ts";
-import { describePlan } from "../plan.ts";
-import { examine, PLAN_OPTIONS } from "../preflight.ts";
+import type { Settings } from "../options.ts";
+import { checkPatroniConfig, type PatroniConfigCheck } from "../patroni/patroni-config.ts";
+import { describePlan } from "../restore/plan.ts";
+import { examine, PLAN_OPTIONS } from "../restore/preflight.ts";
 
-const OPTIONS = [...PLAN_OPTIONS, "patroniConfig", "json"] as const;
+const OPTIONS = [...PLAN_OPTIONS, "detach", "patroniConfig", "json"] as const;
 
 export const script: Script<(typeof OPTIONS)[number]> = {
   name: "preflight",
@@ -23,7 +24,7 @@ export const script: Script<(typeof OPTIONS)[number]> = {
   ],
   async run({ settings, log, signal, print }) {
     const patroni =
-      settings.patroniConfig === undefined ? undefined : await checkPatroni(settings.patroniConfig, signal);
+      settings.patroniConfig === undefined ? undefined : await checkPatroni(settings.patroniConfig, settings, signal);
     const scope = settings.scope ?? patroni?.summary.scope ?? undefined;
     const datadir = settings.datadir ?? patroni?.summary.datadir ?? undefined;
     const workDir = await makeTemporaryDirectory();
@@ -50,7 +51,15 @@ export const script: Script<(typeof OPTIONS)[number]> = {
   },
 };
 
-async function checkPatroni(path: string, signal: AbortSignal): Promise<PatroniConfigCheck> {
+async function checkPatroni(
+  path: string,
+  settings: Settings<"stanza" | "detach">,
+  signal: AbortSignal,
+): Promise<PatroniConfigCheck> {
   const text = await readTextOrExplain(path, "Patroni configuration");
-  return checkPatroniConfig(text, path, await patroniConfigFacts(text, { signal }));
+  return checkPatroniConfig(text, path, {
+    ...(await patroniConfigFacts(text, { signal })),
+    detach: settings.detach,
+    ...(settings.stanza === undefined ? {} : { source: { stanza: settings.stanza } }),
+  });
 }

@@ -1,6 +1,6 @@
 import type { Script } from "../cli.ts";
 import { RESTORE_TEST_OPTIONS, type RestoreTestOption } from "../restore-test/options.ts";
-import { restoreTest } from "../restore-test.ts";
+import { restoreTest } from "../restore-test/restore-test.ts";
 
 export const script: Script<RestoreTestOption> = {
   name: "restore-test",

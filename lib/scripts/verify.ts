@@ -1,9 +1,9 @@
 import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
-import { describeReport } from "../report-text.ts";
+import { describeReport } from "../report/report-text.ts";
 import { refuseSecretFlag } from "../settings.ts";
-import { verdictError } from "../verify.ts";
-import { VERIFY_OPTIONS, verifyByHand } from "../verify-by-hand.ts";
+import { verdictError } from "../verify/verify.ts";
+import { VERIFY_OPTIONS, verifyByHand } from "../verify/verify-by-hand.ts";
 
 export const script: Script<(typeof VERIFY_OPTIONS)[number]> = {
   name: "verify",

@@ -4,9 +4,9 @@ import { execFileSync } from "node:child_process";
 import { chmod, rename } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Conninfo, formatConninfo, parseConninfo } from "../../lib/conninfo.ts";
 import { RestoreError } from "../../lib/errors.ts";
 import { type ConnectOptions, quoteIdentifier, quoteLiteral, sqlState, withDatabase } from "../../lib/io/database.ts";
+import { type Conninfo, formatConninfo, parseConninfo } from "../../lib/postgres/conninfo.ts";
 import { oddName, randomNumbers } from "../fixtures/odd-names.ts";
 import { type Lab, openLab } from "../lab/lab.ts";
 

@@ -6,7 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { chalk, echo } from "zx";
 import { EXIT_CODES } from "../../lib/errors.ts";
-import type { Report } from "../../lib/report.ts";
+import type { Report } from "../../lib/report/report.ts";
 import { startEtcd } from "./etcd.ts";
 import { assertNothingRuns, type Lab, openLab } from "./lab.ts";
 import type { RunResult } from "./process.ts";

@@ -2,9 +2,9 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { parseConninfo } from "../../lib/conninfo.ts";
-import { collectManifest, compareManifest, type ManifestAnswer } from "../../lib/manifest.ts";
-import { parseReceipt, type Receipt } from "../../lib/receipt.ts";
+import { collectManifest, compareManifest, type ManifestAnswer } from "../../lib/mark/manifest.ts";
+import { parseReceipt, type Receipt } from "../../lib/mark/receipt.ts";
+import { parseConninfo } from "../../lib/postgres/conninfo.ts";
 import { useLab } from "./fixture.ts";
 import type { Lab } from "./lab.ts";
 import { type Service, waitFor } from "./process.ts";

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
 import { parse } from "yaml";
 import { EXIT_CODES } from "../../lib/errors.ts";
-import type { Report } from "../../lib/report.ts";
+import type { Report } from "../../lib/report/report.ts";
 import { startEtcd } from "./etcd.ts";
 import { useLab } from "./fixture.ts";
 import type { RunningCommand, RunOptions, RunResult } from "./process.ts";

@@ -6,9 +6,9 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
-import { formatConninfo, parseConninfo } from "../../lib/conninfo.ts";
 import { type Database, quoteIdentifier, quoteLiteral, type Row, withDatabase } from "../../lib/io/database.ts";
-import { parseReceipt, type Receipt } from "../../lib/receipt.ts";
+import { parseReceipt, type Receipt } from "../../lib/mark/receipt.ts";
+import { formatConninfo, parseConninfo } from "../../lib/postgres/conninfo.ts";
 import type { Etcd } from "./etcd.ts";
 import type { Lab } from "./lab.ts";
 import { startPatroni, waitForLeader } from "./patroni.ts";

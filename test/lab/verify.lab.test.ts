@@ -2,9 +2,9 @@
 
 import { readFile, rm } from "node:fs/promises";
 import { beforeEach, describe, expect, test } from "vitest";
-import { formatConninfo, parseConninfo } from "../../lib/conninfo.ts";
 import { quoteIdentifier, quoteLiteral, withDatabase } from "../../lib/io/database.ts";
-import type { CheckResult, Report } from "../../lib/report.ts";
+import { formatConninfo, parseConninfo } from "../../lib/postgres/conninfo.ts";
+import type { CheckResult, Report } from "../../lib/report/report.ts";
 import { sharedSource, useLab } from "./fixture.ts";
 import type { Lab } from "./lab.ts";
 import { type RunOptions, type Service, waitFor } from "./process.ts";

@@ -1,7 +1,7 @@
 /** What a judgement is asked, with the receipt and the evidence of a restore on which nothing is wrong. */
 
 import type { Asked, Evidence } from "../../../lib/checks/check.ts";
-import type { Receipt } from "../../../lib/receipt.ts";
+import type { Receipt } from "../../../lib/mark/receipt.ts";
 
 export const TARGET_TIME = "2026-11-22 10:00:00.123456+00";
 export const SYSTEM_IDENTIFIER = "7711153000826630564";

@@ -3,8 +3,8 @@ import { type DatabaseFacts, databasesReadable } from "../../../lib/checks/datab
 import { manifest, queries } from "../../../lib/checks/manifest.ts";
 import { type Dump, dumpCommand, schemaDump } from "../../../lib/checks/schema-dump.ts";
 import { serverStayedUp } from "../../../lib/checks/server-stayed-up.ts";
-import type { ManifestAnswer } from "../../../lib/manifest.ts";
-import type { ManifestEntry } from "../../../lib/receipt.ts";
+import type { ManifestAnswer } from "../../../lib/mark/manifest.ts";
+import type { ManifestEntry } from "../../../lib/mark/receipt.ts";
 import { asked, receipt } from "./asked.ts";
 
 describe("databases-readable", () => {

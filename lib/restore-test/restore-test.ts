@@ -1,0 +1,190 @@
+/** The whole of a restore test on one host: mark, restore and prove in a throwaway instance, report, remove. */
+
+import { dirname } from "node:path";
+import { type Context, VERSION } from "../cli.ts";
+import { RestoreError, reportError } from "../errors.ts";
+import { readTextIfExists, writeAtomically } from "../io/files.ts";
+import { addFile, makeThrowaway, runAs } from "../io/throwaway.ts";
+import { mark } from "../mark/mark.ts";
+import type { Receipt } from "../mark/receipt.ts";
+import type { Settings } from "../options.ts";
+import { newReport, type Report } from "../report/report.ts";
+import { describeReport } from "../report/report-text.ts";
+import { formatDuration } from "../units.ts";
+import { runDirectly } from "./direct-runner.ts";
+import { hooksConfig, throwawayEnvironment } from "./hooks.ts";
+import { describeKept } from "./kept.ts";
+import type { RestoreTestOption } from "./options.ts";
+import { runWithPatroni } from "./patroni-runner.ts";
+import { absolute, describePreparation, type Preparation, prepare } from "./prepare.ts";
+import { worthShowing } from "./relay.ts";
+import { type Run, readReport } from "./run.ts";
+import { type Running, tearDown } from "./teardown.ts";
+import { withLimit } from "./wait.ts";
+
+/**
+ * Returns when the verdict is healthy. Everything else is thrown, after the report is stored and everything is removed;
+ * a signal removes everything too, with `--keep` only an ending of its own is kept.
+ */
+export async function restoreTest(context: Context<RestoreTestOption>): Promise<void> {
+  const { settings, log, signal, print } = context;
+  const startedAt = new Date();
+  const preparation = await prepare(context);
+  if (settings.dryRun) return print(describePreparation(preparation, settings));
+
+  const { layout } = preparation;
+  const running: Running = { main: null, instance: null, etcd: null, givenEtcd: null };
+  let failure: unknown;
+  try {
+    await withLimit(
+      signal,
+      settings.deadline,
+      () => deadlineError(settings.deadline),
+      (limited) => runTest({ ...context, signal: limited }, preparation, running),
+    );
+  } catch (error) {
+    failure = error;
+  }
+  const report = await finishReport(preparation, failure, startedAt);
+  const kept = settings.keep && !signal.aborted;
+  try {
+    await writeAtomically(preparation.report, `${JSON.stringify(report, null, 2)}\n`);
+    if (failure !== undefined && !signal.aborted) await showLogs(context, preparation);
+  } catch (error) {
+    failure ??= error;
+    log.error("report", (error as Error).message);
+  } finally {
+    if (!kept) {
+      log.info("teardown", `removing ${layout.directory}`);
+      await tearDown(layout, running, signal, log);
+    }
+  }
+  print(
+    settings.json ? JSON.stringify(report, null, 2) : describeReport(report, { color: process.stdout.isTTY === true }),
+  );
+  log.info("report", `stored in ${preparation.report}`);
+  if (kept) {
+    const text = describeKept(preparation, running);
+    if (settings.json) for (const line of text.split("\n")) log.info("keep", line);
+    else print(text);
+  }
+  if (failure !== undefined) throw failure;
+}
+
+function deadlineError(limitMs: number): RestoreError {
+  return new RestoreError("TIMED_OUT", `the restore test was not done within ${formatDuration(limitMs)}`, {
+    hint: "raise --deadline, or see in the phases of the report what took so long",
+  });
+}
+
+async function runTest(context: Context<RestoreTestOption>, preparation: Preparation, running: Running): Promise<void> {
+  const { settings, log, signal } = context;
+  const { layout, user, binDir, source } = preparation;
+  await makeThrowaway(layout.directory, user, {
+    directories: [layout.socketDir, layout.temporary],
+    copies: { [layout.script]: preparation.script },
+  });
+  const environment = throwawayEnvironment(process.env, { home: user?.home, temporary: layout.temporary });
+  await checkHooks(preparation, environment, signal);
+  const receipt =
+    source === null
+      ? preparation.receipt
+      : await mark(
+          {
+            source,
+            queries: settings.queries ?? [],
+            timeoutMs: settings.timeout,
+            archiveTimeoutMs: settings.archiveTimeout,
+            keepMarkersMs: settings.keepMarkers,
+          },
+          { log, signal },
+        );
+  const superuser = chooseSuperuser(settings, receipt);
+  await makeHookFiles(preparation, settings, receipt, superuser);
+  const libraries = settings.sharedPreloadLibraries ?? receipt?.shared_preload_libraries;
+  const run: Run = {
+    preparation,
+    receipt,
+    running,
+    keep: settings.keep,
+    environment,
+    config: {
+      layout,
+      template: preparation.template,
+      node: process.execPath,
+      binDir,
+      superuser,
+      sharedPreloadLibraries: libraries || undefined,
+    },
+    etcd: settings.etcd,
+    log,
+    logFormat: settings.logFormat,
+    signal,
+  };
+  await (settings.runner === "direct" ? runDirectly(run) : runWithPatroni(run));
+}
+
+/** Patroni and the checks log in as this role, so it must be one that the source has. */
+function chooseSuperuser(settings: Settings<"superuser">, receipt: Receipt | null): string {
+  const known = receipt?.superusers ?? [];
+  return settings.superuser ?? (known.includes("postgres") ? "postgres" : (known[0] ?? "postgres"));
+}
+
+/** Node or the script may be where only root can read; better to know before the source is marked. */
+async function checkHooks(
+  preparation: Preparation,
+  environment: NodeJS.ProcessEnv,
+  signal: AbortSignal,
+): Promise<void> {
+  const { layout, user } = preparation;
+  const args = [layout.script, "bootstrap", "--version"];
+  const result = await runAs(user, process.execPath, args, { cwd: layout.directory, env: environment, signal });
+  if (result.exitCode === 0 && result.stdout.trim() === VERSION) return;
+  const who = user === null ? "this user" : `the user ${user.name}`;
+  const reason = result.stderr.trim().split("\n").at(-1) || `exit code ${result.exitCode}`;
+  throw new RestoreError("PREFLIGHT_FAILED", `${who} cannot run ${process.execPath} ${layout.script}: ${reason}`, {
+    hint: "install Node.js where every user can run it, and start the compiled script (dist/restore-test.mjs)",
+  });
+}
+
+async function makeHookFiles(
+  { layout, user }: Preparation,
+  settings: Settings<RestoreTestOption>,
+  receipt: Receipt | null,
+  superuser: string,
+): Promise<void> {
+  const paths = { pgbackrestConfig: absolute(settings.pgbackrestConfig), binDir: absolute(settings.binDir) };
+  const config = hooksConfig(
+    { ...settings, ...(paths as Pick<typeof settings, "pgbackrestConfig" | "binDir">) },
+    { detach: "restore-test", logFormat: "json", superuser, ...(receipt === null ? {} : { receipt: layout.receipt }) },
+  );
+  await addFile(layout.hooksConfig, user, config);
+  if (receipt !== null) await addFile(layout.receipt, user, `${JSON.stringify(receipt, null, 2)}\n`);
+}
+
+/** The hooks' report, or a new one when they wrote none. It never says more than what the whole test found. */
+async function finishReport({ layout, stanza }: Preparation, failure: unknown, startedAt: Date): Promise<Report> {
+  const report =
+    (await readReport(layout.report).catch(() => null)) ??
+    newReport({ id: layout.id, scope: layout.scope, stanza, startedAt });
+  if (failure === undefined) return report;
+  const error = reportError(failure);
+  return {
+    ...report,
+    verdict: report.verdict === "healthy" ? "error" : report.verdict,
+    error: report.finished_at === null || report.verdict === "healthy" ? error : (report.error ?? error),
+    finished_at: report.finished_at ?? new Date().toISOString(),
+  };
+}
+
+const SHOWN_LINES = 15;
+
+/** They are removed with everything else, and are what a person asks for next. */
+async function showLogs({ log }: Context<RestoreTestOption>, { layout }: Preparation): Promise<void> {
+  for (const path of [layout.recoveryLog, layout.log]) {
+    const text = (await readTextIfExists(path)) ?? "";
+    const lines = worthShowing(text.split("\n"));
+    const name = path.slice(dirname(path).length + 1);
+    for (const line of lines.slice(-SHOWN_LINES)) log.info(name, line);
+  }
+}

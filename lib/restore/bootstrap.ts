@@ -1,0 +1,300 @@
+/** The table of contents of a restore: plan, restore, recover, promote, detach, stop, hand over. */
+
+import { RestoreError, reportError } from "../errors.ts";
+import { list, makePrivateDirectory, removeTree, writeAtomically } from "../io/files.ts";
+import { createMissingFiles, detachFiles, putInPlace } from "../io/handover.ts";
+import { findPatroni, superuserOf, watchPatroni } from "../io/patroni.ts";
+import { commonOptions, type PgBackRest, runRestore } from "../io/pgbackrest.ts";
+import { configuredSetting, type Postmaster, readControlData, serverVersion } from "../io/postgres.ts";
+import { processStatus } from "../io/processes.ts";
+import { makeTemporaryDirectory } from "../io/temporary.ts";
+import type { Log } from "../log.ts";
+import type { Settings } from "../options.ts";
+import { describeTarget } from "../postgres/target.ts";
+import { newReport, type PhaseName, type Report } from "../report/report.ts";
+import { formatSize } from "../units.ts";
+import { countAttempt, describeRequest, removeLeftovers, removeRestore } from "./attempts.ts";
+import { detach } from "./detach.ts";
+import { linkedDirectories, restoreArguments } from "./plan.ts";
+import { PLAN_OPTIONS, type Preflight, preflight, readRequest } from "./preflight.ts";
+import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
+import { type Paths, pathsOf, type Unproven } from "./state.ts";
+import { chooseSuperuser } from "./superuser.ts";
+import { writeUnproven } from "./unproven.ts";
+
+export const BOOTSTRAP_OPTIONS = [
+  ...PLAN_OPTIONS,
+  "report",
+  "detach",
+  "superuser",
+  "restoreTimeout",
+  "recoveryTimeout",
+  "recoveryStallTimeout",
+  "stopTimeout",
+  "maxAttempts",
+] as const;
+export type BootstrapSettings = Settings<(typeof BOOTSTRAP_OPTIONS)[number]>;
+
+export interface BootstrapContext {
+  settings: BootstrapSettings;
+  version: string;
+  log: Log;
+  signal: AbortSignal;
+}
+
+/**
+ * Leaves a cleanly stopped, promoted, detached data directory in place, or none at all. The report then says `error` until
+ * it is proven. Every failure is thrown as a RestoreError and stands in the report too.
+ */
+export async function bootstrap(context: BootstrapContext): Promise<Report> {
+  const stopped = new AbortController();
+  const patroni = await findPatroni();
+  const watch = watchPatroni(patroni, {
+    onGone: (reason) =>
+      stopped.abort(
+        new RestoreError("TERMINATED", `Patroni is gone (${reason}); nobody would ever prove this restore`, {
+          hint: "start Patroni again behind guard",
+        }),
+      ),
+  });
+  const workDir = await makeTemporaryDirectory();
+  try {
+    const superuser = context.settings.superuser ?? (patroni && (await superuserOf(patroni))) ?? undefined;
+    return await new Bootstrap(
+      { ...context, signal: AbortSignal.any([context.signal, stopped.signal]) },
+      superuser,
+      workDir,
+    ).run();
+  } finally {
+    watch.stop();
+    await removeTree(workDir);
+  }
+}
+
+class Bootstrap {
+  private readonly settings: BootstrapSettings;
+  private readonly log: Log;
+  private readonly signal: AbortSignal;
+  private readonly superuser: string | undefined;
+  private readonly workDir: string;
+  private readonly paths: Paths;
+  private readonly report: Report;
+  private readonly reportPath: string;
+  private state: Unproven | undefined;
+  private postmaster: Postmaster | undefined;
+  private inPlace = false;
+
+  constructor(context: BootstrapContext, superuser: string | undefined, workDir: string) {
+    const { settings } = context;
+    this.settings = settings;
+    this.log = context.log;
+    this.signal = context.signal;
+    this.superuser = superuser;
+    this.workDir = workDir;
+    this.paths = pathsOf(settings.datadir ?? "/nonexistent");
+    this.reportPath = settings.report ?? this.paths.report;
+    const startedAt = new Date();
+    const id = `${startedAt.toISOString().replace(/[-:]|\.\d+/g, "")}-${process.pid}`;
+    this.report = newReport({ id, scope: settings.scope ?? null, stanza: settings.stanza ?? null, startedAt });
+    this.report.versions = { "patroni-restore": context.version, node: process.versions.node };
+  }
+
+  async run(): Promise<Report> {
+    const request = await readRequest(this.settings);
+    this.report.target = request.target;
+    this.report.receipt_id = request.receipt?.id ?? null;
+    const requestText = describeRequest(this.settings, request.target);
+    const attempts = await countAttempt(this.paths, requestText, this.settings.maxAttempts, this.log);
+    const mayReport = this.settings.report !== undefined || (await list(this.paths.datadir)).length === 0;
+    try {
+      const found = await this.phase("preflight", () =>
+        preflight(this.settings, { workDir: this.workDir, signal: this.signal }),
+      );
+      this.report.backup = found.plan.backup;
+      this.report.versions.pgbackrest = found.plan.pgbackrestVersion;
+      await this.begin(found, attempts, requestText);
+      await this.restore(found);
+      await this.recoverAndDetach(found);
+      await this.phase("handover", () => this.handOver(found));
+      this.report.error = {
+        ...reportError(new RestoreError("UNVERIFIED", "restored, not yet proven")),
+        hint: "post-bootstrap finishes this report",
+      };
+      await this.writeReport();
+      this.log.info("handover", `${this.paths.datadir} is in place, stopped and promoted; not yet proven`);
+      return this.report;
+    } catch (error) {
+      await this.undo(error, mayReport);
+      throw error;
+    }
+  }
+
+  /** From here on there is something on the disk, and the file that says so comes first. */
+  private async begin({ plan, receipt }: Preflight, attempts: number, request: string): Promise<void> {
+    for (const warning of plan.warnings) this.log.warn("preflight", warning);
+    this.log.info(
+      "preflight",
+      `restoring ${plan.backup.label} (${plan.backup.why}) to ${describeTarget(plan.target)}`,
+      {
+        attempt: attempts > 1 ? attempts : undefined,
+      },
+    );
+    const linked = linkedDirectories(plan);
+    await removeLeftovers(this.paths, linked, this.log);
+    this.state = {
+      schema_version: 1,
+      id: this.report.id,
+      scope: plan.scope,
+      stanza: plan.stanza,
+      started_at: this.report.started_at,
+      phase: "restore",
+      pid: process.pid,
+      pid_started: (await processStatus(process.pid))?.started ?? "",
+      attempts,
+      request,
+      receipt: receipt === undefined ? null : (this.settings.receipt ?? null),
+      report: this.reportPath,
+      detach: this.settings.detach,
+      linked,
+    };
+    await writeUnproven(this.paths.datadir, this.state);
+    await this.writeReport();
+  }
+
+  private async restore({ plan }: Preflight): Promise<void> {
+    const pgbackrest = this.pgbackrest();
+    const args = restoreArguments(plan, commonOptions(pgbackrest), this.paths.restoring, this.settings.processMax);
+    await makePrivateDirectory(`${this.workDir}/lock`);
+    await makePrivateDirectory(`${this.workDir}/spool`);
+    for (const [, path] of plan.tablespaces) await makePrivateDirectory(path);
+    await this.phase("restore", async (phase) => {
+      const progress = this.log.progress("restore");
+      const total = plan.backup.size_bytes;
+      try {
+        const done = await runRestore([...args, "--log-level-console=detail", "--log-level-stderr=off"], this.workDir, {
+          signal: this.signal,
+          timeoutMs: this.settings.restoreTimeout,
+          onProgress: ({ fraction }) => progress.update({ bytes: Math.round(fraction * total), totalBytes: total }),
+          onLine: () => {},
+        });
+        phase.bytes = total;
+        this.log.info("restore", `${formatSize(total)} restored`, { seconds: (done.durationMs / 1000).toFixed(1) });
+      } finally {
+        progress.end();
+      }
+    });
+  }
+
+  private async recoverAndDetach({ plan, receipt }: Preflight): Promise<void> {
+    await writeAtomically(this.paths.recoveryLog, "");
+    await createMissingFiles(this.paths.restoring);
+    const wanted = this.superuser;
+    const candidates = [
+      ...new Set([wanted, ...(receipt?.superusers ?? []), "postgres"].filter((u) => u !== undefined)),
+    ];
+    const input: RecoveryInput = {
+      plan,
+      receipt,
+      directory: this.paths.restoring,
+      pgbackrest: this.pgbackrest(),
+      logFile: this.paths.recoveryLog,
+      superusers: candidates,
+      sharedPreloadLibraries: this.settings.sharedPreloadLibraries,
+      timeoutMs: this.settings.recoveryTimeout,
+      stallTimeoutMs: this.settings.recoveryStallTimeout,
+      signal: this.signal,
+      log: this.log,
+    };
+    const postmaster = await this.phase("recovery", () => startRecovery(input));
+    this.postmaster = postmaster;
+    let superuser = candidates[0] as string;
+    const recovered = await this.phase("promote", () =>
+      confirmPromotion(
+        postmaster,
+        async () => {
+          superuser = await chooseSuperuser(postmaster, candidates, wanted);
+          return superuser;
+        },
+        input,
+      ),
+    );
+    this.report.recovered = recovered;
+    this.report.versions.postgresql = (await serverVersion(plan.binDir)) ?? plan.pgVersion;
+    this.log.info(
+      "promote",
+      `promoted to timeline ${recovered.timeline}: ${recovered.stop_reason ?? "end of the archive"}`,
+      {
+        last_commit: recovered.last_commit_at,
+      },
+    );
+    await this.phase("detach", async () => {
+      const found = await detach({ ...postmaster.conninfo, user: superuser }, this.signal);
+      if (found.subscriptions.length > 0)
+        this.log.info("detach", `subscriptions disabled: ${found.subscriptions.join(", ")}`);
+      if (found.slots.length > 0) this.log.info("detach", `replication slots dropped: ${found.slots.join(", ")}`);
+    });
+    await this.phase("stop", () => postmaster.stop("fast", this.settings.stopTimeout));
+    this.postmaster = undefined;
+  }
+
+  private async handOver({ plan, receipt }: Preflight): Promise<void> {
+    const { restoring } = this.paths;
+    const { state } = await readControlData(plan.binDir, restoring);
+    if (state !== "shut down") {
+      throw new RestoreError(
+        "DETACH_FAILED",
+        `the restored instance did not stop cleanly: its control file says "${state}"`,
+      );
+    }
+    const libraries =
+      (await configuredSetting(plan.binDir, restoring, "shared_preload_libraries")) ??
+      receipt?.shared_preload_libraries;
+    await detachFiles(restoring, this.settings.detach, libraries ?? "");
+    this.signal.throwIfAborted();
+    await putInPlace(this.paths);
+    this.inPlace = true;
+  }
+
+  private pgbackrest(): PgBackRest {
+    return { config: this.settings.pgbackrestConfig, stanza: this.settings.stanza as string, workDir: this.workDir };
+  }
+
+  private async phase<T>(name: PhaseName, work: (phase: { bytes?: number }) => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    if (this.state) {
+      this.state.phase = name;
+      await writeUnproven(this.paths.datadir, this.state);
+    }
+    const phase: Report["phases"][number] = { name, started_at: new Date().toISOString(), duration_ms: 0 };
+    const startedAt = performance.now();
+    this.report.phases.push(phase);
+    if (this.state) await this.writeReport();
+    try {
+      return await work(phase);
+    } finally {
+      phase.duration_ms = Math.round(performance.now() - startedAt);
+    }
+  }
+
+  private async writeReport(): Promise<void> {
+    await writeAtomically(this.reportPath, `${JSON.stringify(this.report, null, 2)}\n`);
+  }
+
+  /** The data directory is absent afterwards, or complete; the report and the recovery log say why. */
+  private async undo(error: unknown, mayReport: boolean): Promise<void> {
+    await this.postmaster?.stop("immediate", 5000).catch(() => {});
+    this.report.error = reportError(error);
+    this.report.finished_at = new Date().toISOString();
+    const write = () => (mayReport ? this.writeReport() : Promise.resolve());
+    const isWritten = await write().then(
+      () => true,
+      () => false,
+    );
+    // Once in place it is complete, and Patroni moves it away together with its tablespaces.
+    if (this.state !== undefined && !this.inPlace) await removeRestore(this.paths, this.state.linked);
+    // A full disk has room again now.
+    if (!isWritten) {
+      await write().catch((reason) => this.log.warn("preflight", `the report could not be written: ${reason.message}`));
+    }
+  }
+}

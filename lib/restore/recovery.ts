@@ -1,0 +1,271 @@
+/** Recovery in a postmaster of our own: progress, limits, a cause in one line, and evidence before the first restart. */
+
+import { RestoreError } from "../errors.ts";
+import { withDatabase } from "../io/database.ts";
+import { readTextIfExists } from "../io/files.ts";
+import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
+import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
+import type { Log } from "../log.ts";
+import type { Receipt } from "../mark/receipt.ts";
+import { parseWalName, walName } from "../postgres/lsn.ts";
+import { describeTarget } from "../postgres/target.ts";
+import type { Report } from "../report/report.ts";
+import { formatDuration } from "../units.ts";
+import { type Plan, replayFraction } from "./plan.ts";
+import { explainFailure, type FailureContext, lastArchiveError, unreachedTarget } from "./server-log.ts";
+
+export interface RecoveryInput {
+  plan: Plan;
+  receipt: Receipt | undefined;
+  directory: string;
+  pgbackrest: PgBackRest;
+  logFile: string;
+  /** Superusers to try for looking at progress; the first that exists is used. */
+  superusers: readonly string[];
+  sharedPreloadLibraries: string | undefined;
+  timeoutMs: number;
+  stallTimeoutMs: number;
+  signal: AbortSignal;
+  log: Log;
+}
+
+/** Starts the postmaster; resolves when replay is over and promotion has begun. */
+export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
+  const control = await readControlData(input.plan.binDir, input.directory);
+  const libraries =
+    input.sharedPreloadLibraries ??
+    (await configuredSetting(input.plan.binDir, input.directory, "shared_preload_libraries")) ??
+    input.receipt?.shared_preload_libraries ??
+    "";
+  const settings = {
+    ...Object.fromEntries(Object.entries(control.required).map(([name, value]) => [name, String(value)])),
+    shared_preload_libraries: libraries,
+    ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
+  };
+  const first = await runUntilPromotion(input, { ...settings, hot_standby: "on" }, control.walSegmentSize);
+  if (first !== "insufficient settings") return first;
+  // The source raised a setting after the backup; the WAL says so only while it is replayed. Without hot standby
+  // PostgreSQL does not compare (PostgreSQL 15, CheckRequiredParameterValues), at the price of less progress to show.
+  input.log.info("recovery", "the source raised a setting after the backup; starting again without hot_standby");
+  const second = await runUntilPromotion(input, { ...settings, hot_standby: "off" }, control.walSegmentSize);
+  if (second === "insufficient settings") throw new Error("recovery without hot_standby compared settings");
+  return second;
+}
+
+async function runUntilPromotion(
+  input: RecoveryInput,
+  settings: Record<string, string>,
+  segmentSize: number,
+): Promise<Postmaster | "insufficient settings"> {
+  const postmaster = await startPostmaster({
+    binDir: input.plan.binDir,
+    datadir: input.directory,
+    logFile: input.logFile,
+    superuser: input.superusers[0] ?? "postgres",
+    settings,
+    env: pgBackRestEnvironment(input.pgbackrest.workDir),
+    signal: input.signal,
+    log: input.log,
+  });
+  const progress = input.log.progress("recovery");
+  try {
+    const limits = new Limits(input);
+    let view: ReplayView = { lsn: null, lastCommit: null };
+    let lookedAt = 0;
+    while (!postmaster.said.promoting && postmaster.said.acceptsConnections !== "all") {
+      await postmaster.nextLine(250);
+      input.signal.throwIfAborted();
+      if (postmaster.said.insufficientSettings && settings.hot_standby === "on") {
+        await postmaster.stop("immediate", 10_000);
+        return "insufficient settings";
+      }
+      await throwIfEnded(postmaster, input, segmentSize);
+      if (postmaster.said.acceptsConnections === "read-only" && Date.now() - lookedAt > 1000) {
+        lookedAt = Date.now();
+        view = await lookAtReplay(postmaster, input.superusers);
+      }
+      const lsn = view.lsn ?? postmaster.said.lsn;
+      progress.update({
+        fraction: replayFraction(input.plan, lsn, segmentSize),
+        lsn: lsn ?? undefined,
+        lastCommit: view.lastCommit ?? undefined,
+        note: postmaster.said.lastSegment ?? undefined,
+      });
+      limits.check(`${lsn} ${postmaster.said.lastSegment} ${withoutElapsed(postmaster.lines.at(-1))}`, lsn);
+    }
+    return postmaster;
+  } catch (error) {
+    await postmaster.stop("immediate", 5000).catch(() => {});
+    throw error;
+  } finally {
+    progress.end();
+  }
+}
+
+/** "redo in progress, elapsed time: 20.00 s, …" repeats while nothing moves. */
+const withoutElapsed = (line = "") => line.replace(/^\S+ \S+ \S+ /, "").replace(/elapsed time: [\d.]+ s/, "");
+
+class Limits {
+  private readonly startedAt = Date.now();
+  private movedAt = Date.now();
+  private last = "";
+  private readonly input: RecoveryInput;
+
+  constructor(input: RecoveryInput) {
+    this.input = input;
+  }
+
+  /** Throws TIMED_OUT. `state` is any text that changes when recovery moves. */
+  check(state: string, lsn: string | null): void {
+    const now = Date.now();
+    if (state !== this.last) [this.last, this.movedAt] = [state, now];
+    const where = lsn === null ? "before replay began" : `at ${lsn}`;
+    if (now - this.movedAt > this.input.stallTimeoutMs) {
+      throw new RestoreError(
+        "TIMED_OUT",
+        `recovery made no progress for ${formatDuration(this.input.stallTimeoutMs)}, ${where}`,
+        {
+          hint: "see the recovery log beside the data directory; raise --recovery-stall-timeout if the repository is slow",
+        },
+      );
+    }
+    if (now - this.startedAt > this.input.timeoutMs) {
+      throw new RestoreError(
+        "TIMED_OUT",
+        `recovery did not end within ${formatDuration(this.input.timeoutMs)}, ${where}`,
+        {
+          hint: "raise --recovery-timeout, or take backups more often so that less WAL is replayed",
+        },
+      );
+    }
+  }
+}
+
+interface ReplayView {
+  lsn: string | null;
+  lastCommit: string | null;
+}
+
+/** Only for people who wait: whatever goes wrong here is no failure of the recovery. */
+async function lookAtReplay(postmaster: Postmaster, superusers: readonly string[]): Promise<ReplayView> {
+  for (const user of superusers) {
+    try {
+      return await withDatabase(
+        { ...postmaster.conninfo, user },
+        { connectTimeoutMs: 1000, statementTimeoutMs: 1000 },
+        (db) =>
+          db.row<{ lsn: string | null; lastCommit: string | null }>(
+            `SELECT pg_last_wal_replay_lsn() AS lsn, pg_last_xact_replay_timestamp() AS "lastCommit"`,
+          ),
+      );
+    } catch {}
+  }
+  return { lsn: null, lastCommit: null };
+}
+
+async function throwIfEnded(postmaster: Postmaster, input: RecoveryInput, segmentSize: number): Promise<void> {
+  const end = await Promise.race([postmaster.ended, Promise.resolve("running" as const)]);
+  if (end === "running") return;
+  const context = await failureContext(postmaster, input, segmentSize);
+  const { code, message, hint } = explainFailure(postmaster.lines, postmaster.said, context);
+  throw new RestoreError(code, message, { hint });
+}
+
+async function failureContext(
+  postmaster: Postmaster,
+  input: RecoveryInput,
+  segmentSize: number,
+): Promise<FailureContext> {
+  const { plan, pgbackrest, signal } = input;
+  return {
+    target: describeTarget(plan.target),
+    archiveMax: plan.wal.archiveMax,
+    archiveError: lastArchiveError(postmaster.lines),
+    // The cause is worth a question to the repository, but never a second failure.
+    missingWal: await findMissingWal(postmaster.said.lastSegment, plan, pgbackrest, segmentSize, signal).catch(
+      () => null,
+    ),
+  };
+}
+
+/** The segment after the last one that came, if the archive lacks it but has later ones. */
+async function findMissingWal(
+  lastSegment: string | null,
+  plan: Plan,
+  pgbackrest: PgBackRest,
+  segmentSize: number,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const last = lastSegment === null ? null : parseWalName(lastSegment, segmentSize);
+  const next = last === null ? plan.wal.first : walName(last.timeline, last.segment + 1n, segmentSize);
+  if (plan.wal.archiveMax === null || next.slice(8) >= plan.wal.archiveMax.slice(8)) return null;
+  const present = await listWal(pgbackrest, plan.archiveId, next.slice(0, 16), signal);
+  return present.includes(next) ? null : next;
+}
+
+/** Waits for the end of promotion and proves it: connections, timeline, and that the target stopped recovery. */
+export async function confirmPromotion(
+  postmaster: Postmaster,
+  superuser: () => Promise<string>,
+  input: RecoveryInput,
+): Promise<Report["recovered"] & object> {
+  const deadline = Date.now() + input.timeoutMs;
+  while (postmaster.said.acceptsConnections !== "all") {
+    await postmaster.nextLine(250);
+    input.signal.throwIfAborted();
+    await throwIfEnded(postmaster, input, 16 * 1024 ** 2);
+    if (Date.now() > deadline) {
+      throw new RestoreError("TIMED_OUT", `promotion did not end within ${formatDuration(input.timeoutMs)}`, {
+        hint: "raise --recovery-timeout",
+      });
+    }
+  }
+  const user = await superuser();
+  const facts = await withDatabase({ ...postmaster.conninfo, user }, { statementTimeoutMs: 60_000 }, (db) =>
+    db.row<{ in_recovery: string; lsn: string | null; last_commit: string | null; timeline: string; system: string }>(
+      `SELECT pg_is_in_recovery()::text AS in_recovery, pg_last_wal_replay_lsn()::text AS lsn,
+              to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS last_commit,
+              left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
+              (SELECT system_identifier::text FROM pg_control_system()) AS system`,
+    ),
+  );
+  if (facts.in_recovery !== "false")
+    throw new RestoreError("RECOVERY_FAILED", "PostgreSQL is still in recovery after promotion");
+  const history = await readTextIfExists(`${input.directory}/pg_wal/${facts.timeline}.history`);
+  const parent = Number(history?.trim().split("\n").at(-1)?.split(/\s/)[0] ?? 0);
+  const recovered = {
+    lsn: facts.lsn ?? postmaster.said.lsn ?? "",
+    timeline: Number.parseInt(facts.timeline, 16),
+    parent_timeline: parent,
+    last_commit_at: facts.last_commit,
+    segments: postmaster.said.segments,
+    stop_reason: postmaster.said.stopReason,
+    system_identifier: facts.system,
+  };
+  await confirmTarget(recovered, postmaster, input);
+  return recovered;
+}
+
+/** PostgreSQL before 13 promotes silently without reaching the target; a failing repository looks like the archive's end. */
+async function confirmTarget(
+  recovered: Report["recovered"] & object,
+  postmaster: Postmaster,
+  input: RecoveryInput,
+): Promise<void> {
+  const { target, wal } = input.plan;
+  const segmentSize = (await readControlData(input.plan.binDir, input.directory)).walSegmentSize;
+  const unreached = async () => {
+    const { code, message, hint } = unreachedTarget(
+      postmaster.said,
+      await failureContext(postmaster, input, segmentSize),
+    );
+    return new RestoreError(code, message, { hint });
+  };
+  if (target.type !== "latest") {
+    if (recovered.stop_reason === null) throw await unreached();
+    return;
+  }
+  const last = postmaster.said.lastSegment === null ? null : parseWalName(postmaster.said.lastSegment, segmentSize);
+  const newest = wal.archiveMax === null ? null : parseWalName(wal.archiveMax, segmentSize);
+  if (newest !== null && (last === null || last.segment < newest.segment)) throw await unreached();
+}
