@@ -407,6 +407,28 @@ describe("a restore that fails says why in one line and leaves no data directory
     await expectNothingRestored();
   });
 
+  test("the volume fills up in the middle", async () => {
+    const mount = await lab().makeDirectory(`restore-${count}`, 0o700);
+    await lab().mustRun("mount", ["-t", "tmpfs", "-o", "size=400m,mode=0777", "tmpfs", mount], { asRoot: true });
+    try {
+      const running = await lab().startScript("bootstrap", [
+        ...common(),
+        "--target-type=latest",
+        `--set=${lab().first}`,
+        "--space-reserve=1kB",
+      ]);
+      await waitFor("the restore to begin", () => existsSync(`${datadir}.restoring`), 30_000, undefined, 5);
+      await lab().run("dd", ["if=/dev/zero", `of=${mount}/filler`, "bs=1M"], { asRoot: true });
+      const result = await running.result;
+      expect([11, 12]).toContain(result.exitCode);
+      expect(result.stderr).toMatch(/No space left on device|the disk ran full during recovery/);
+      expect(existsSync(datadir) || existsSync(`${datadir}.restoring`)).toBe(false);
+      expect(report()).toMatchObject({ verdict: "error", error: { code: result.exitCode } });
+    } finally {
+      await lab().mustRun("umount", [mount], { asRoot: true });
+    }
+  });
+
   test("a preloaded library is not installed here", async () => {
     const { source } = lab();
     await query(source, "ALTER SYSTEM SET shared_preload_libraries = 'not_installed_here'");
