@@ -104,6 +104,15 @@ interface Cause {
 }
 
 const CAUSES: readonly Cause[] = [
+  // What a full disk breaks says many other things as well, archive-get among them.
+  {
+    pattern: /No space left on device/,
+    explain: () => ({
+      code: "RECOVERY_FAILED",
+      message: "the disk ran full during recovery",
+      hint: "give the volume more space",
+    }),
+  },
   {
     pattern: /recovery ended before configured recovery target was reached/,
     explain: (_, log, context) => unreachedTarget(log, context),
@@ -179,14 +188,6 @@ const CAUSES: readonly Cause[] = [
       code: "RECOVERY_FAILED",
       message: `the restored configuration has a syntax error in ${match[1]} line ${match[2]}`,
       hint: "correct it on the source and back up again",
-    }),
-  },
-  {
-    pattern: /No space left on device/,
-    explain: () => ({
-      code: "RECOVERY_FAILED",
-      message: "the disk ran full during recovery",
-      hint: "give the volume more space",
     }),
   },
   {

@@ -83,11 +83,13 @@ async function copyRepository(): Promise<Source> {
 
 const report = (): Report => JSON.parse(readFileSync(`${datadir}.report.json`, "utf8"));
 
+let asked = 0;
+
 /** Starts what was handed over, as plainly as Patroni does, and asks it. */
 async function ask(sql: string): Promise<string> {
   const socket = await lab().makeDirectory(`socket-${count}`, 0o700);
   const settings = ["-c", "listen_addresses=", "-c", `unix_socket_directories=${socket}`, "-c", "port=5432"];
-  const service = lab().startService(`restored-${count}`, "postgres", ["-D", datadir, ...settings]);
+  const service = lab().startService(`restored-${++asked}`, "postgres", ["-D", datadir, ...settings]);
   try {
     await service.waitForLog(/ready to accept connections/, 60_000);
     const { stdout } = await lab().mustRun("psql", ["-XAtqc", sql, "-h", socket, "-U", "postgres", "postgres"]);
@@ -154,6 +156,30 @@ describe("every kind of target stops where it should", () => {
     expect(result.stderr).toContain("timeline 7 is not in the WAL archive");
     await expectNothingRestored();
   });
+});
+
+test("a failover since the backup is followed, by the receipt's timeline and to the end of the archive", async () => {
+  const own = await startSource(lab(), { stanza: "failover" });
+  await createStanza(lab(), own);
+  const set = await backup(lab(), own, "full");
+  await query(own, "CREATE TABLE event AS SELECT 1 AS id");
+  await own.service.stop("SIGINT");
+  await lab().writeFile("failover/data/standby.signal", "", 0o600);
+  const service = await startPostgres(lab(), own);
+  await query(own, "SELECT pg_promote()");
+  await query(own, "INSERT INTO event VALUES (2)");
+  const { file, receipt } = await markAndWait(lab(), own, "after-failover");
+  expect(receipt.timeline).toBe(2);
+  await query(own, "INSERT INTO event VALUES (3)");
+  await archiveWal(own);
+  await service.stop("SIGINT");
+  const ids = "SELECT string_agg(id::text, ',' ORDER BY id) FROM event";
+  expect(await bootstrap([...common(own), `--receipt=${file}`, `--set=${set}`])).toMatchObject({ exitCode: 0 });
+  expect(report()).toMatchObject({ recovered: { timeline: 3, parent_timeline: 2 }, target: { timeline: "2" } });
+  expect(await ask(ids)).toBe("1,2");
+  datadir = lab().path(`restore-${count}`, "latest");
+  expect(await bootstrap([...common(own), "--target-type=latest"])).toMatchObject({ exitCode: 0 });
+  expect(await ask(ids)).toBe("1,2,3");
 });
 
 describe("what is handed over", () => {

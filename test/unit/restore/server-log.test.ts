@@ -99,6 +99,14 @@ describe("a failure is explained in one line", () => {
     expect(explanation.message).toContain(says);
   });
 
+  test("a full disk is the cause of whatever else went wrong", () => {
+    const said = [
+      "ERROR: [041]: unable to write '/pg/data.restoring/pg_wal/RECOVERYXLOG': [28] No space left on device",
+      ...fatal("could not locate required checkpoint record"),
+    ];
+    expect(explainFailure(said, read(said), context).message).toBe("the disk ran full during recovery");
+  });
+
   test("how far recovery got and what is missing is part of it", () => {
     const said = [...lines.slice(0, 25), ...fatal("recovery ended before configured recovery target was reached")];
     const { message, hint } = explainFailure(said, read(said), {
