@@ -3,9 +3,11 @@
 import type { TestProject } from "vitest/node";
 import "./fixture.ts";
 import { openLab } from "./lab.ts";
+import { freeSharedMemory, sharedMemory } from "./shared-memory.ts";
 import { APP_DATABASE, archiveWal, backup, createStanza, loadSchema, query, startSource } from "./source.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const memory = sharedMemory();
   const lab = await openLab("shared");
   try {
     const { service: _, ...source } = await startSource(lab, { stanza: "shared" });
@@ -21,5 +23,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await lab.close();
     throw error;
   }
-  return () => lab.close();
+  return async () => {
+    await lab.close();
+    freeSharedMemory(memory);
+  };
 }
