@@ -54,7 +54,11 @@ export async function writeAtomically(path: string, text: string, mode = 0o600):
     await syncDirectory(dirname(path));
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});
-    throw new RestoreError("PREFLIGHT_FAILED", `cannot write ${path}: ${describeFileError(error)}`, { cause: error });
+    const isFull = ["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException).code ?? "");
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot write ${path}: ${describeFileError(error)}`, {
+      hint: isFull ? "give the volume more space, or remove old .failed copies" : undefined,
+      cause: error,
+    });
   }
 }
 

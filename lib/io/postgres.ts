@@ -123,6 +123,8 @@ const PRIVATE_SETTINGS = {
   log_min_duration_statement: "-1",
   shared_buffers: "128MB",
   huge_pages: "off",
+  // Files in the data directory: a container's /dev/shm may be tiny or not writable.
+  dynamic_shared_memory_type: "mmap",
   max_wal_size: "1GB",
   restart_after_crash: "off",
   data_sync_retry: "off",
