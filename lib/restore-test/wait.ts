@@ -42,7 +42,8 @@ export function patience(limitMs: number, hurriedMs: number, hurry: AbortSignal)
   return () => {
     const now = performance.now();
     if (hurry.aborted) hurriedSince ??= now;
-    const left = startedAt + limitMs - now;
-    return hurriedSince === undefined ? left : Math.min(left, hurriedSince + hurriedMs - now);
+    // Differences first: a sum with the clock's fractions may come out above the limit.
+    const left = limitMs - (now - startedAt);
+    return hurriedSince === undefined ? left : Math.min(left, hurriedMs - (now - hurriedSince));
   };
 }
