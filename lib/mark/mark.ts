@@ -6,21 +6,25 @@ import { combineProblems, messageOf, RestoreError } from "../errors.ts";
 import { type Database, sqlState, withDatabase } from "../io/database.ts";
 import { isWritable, lstatIfExists } from "../io/files.ts";
 import type { Log } from "../log.ts";
-import type { UserQuery } from "../options.ts";
+import { readNextXid } from "../manifest/horizon.ts";
+import {
+  beginManifest,
+  confirmSequences,
+  type Snapshot,
+  type SnapshotOptions,
+  takeSnapshot,
+} from "../manifest/manifest.ts";
+import { queryId } from "../manifest/queries.ts";
+import { mergeSnapshots } from "../manifest/schema.ts";
+import { withManifestSession } from "../manifest/session.ts";
+import { checkUserQuery } from "../manifest/user-queries.ts";
+import type { Settings, UserQuery } from "../options.ts";
 import { explainConnectionError, isConnectionLost } from "../postgres/connection-error.ts";
 import { type Conninfo, describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
 import { lsnToBigInt, walName } from "../postgres/lsn.ts";
 import { timeToMicros } from "../postgres/target.ts";
 import { formatDuration } from "../units.ts";
 import { waitUntilArchived } from "./archiving.ts";
-import {
-  collectManifest,
-  type ManifestAnswer,
-  mergeManifest,
-  QUERY_QUESTION,
-  queryId,
-  withManifestSession,
-} from "./manifest.ts";
 import {
   CLOCK_SQL,
   ensureSchema,
@@ -41,7 +45,6 @@ import {
   sameServer,
   warnAboutSource,
 } from "./source.ts";
-import { checkUserQuery } from "./user-queries.ts";
 
 export interface MarkInput {
   /** libpq connection string of the primary; its `dbname` is of no importance. */
@@ -52,7 +55,25 @@ export interface MarkInput {
   archiveTimeoutMs: number;
   /** Older markers are removed from the source. */
   keepMarkersMs: number;
+  manifest: ManifestInput;
 }
+
+/** What describing the source may cost it. */
+export interface ManifestInput {
+  /** Bytes of tables to read, before the marker and again after the target; null is all of them. */
+  budgetBytes: number | null;
+  /** For reading tables, each time. */
+  timeLimitMs: number;
+  connections: number;
+}
+
+export const manifestInput = (
+  settings: Settings<"manifestBudget" | "manifestTimeout" | "manifestConnections">,
+): ManifestInput => ({
+  budgetBytes: settings.manifestBudget === "full" ? null : settings.manifestBudget,
+  timeLimitMs: settings.manifestTimeout,
+  connections: settings.manifestConnections,
+});
 
 export interface MarkContext {
   log: Log;
@@ -70,18 +91,22 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
   const { log, signal } = context;
   return await withSource(input, context, async (database, conninfo) => {
     const facts = await requireSource(database, conninfo, input, context);
-    const manifest = () =>
-      collectManifest(conninfo, { queries: input.queries, statementTimeoutMs: input.timeoutMs, signal });
+    const options = snapshotOptions(input, signal);
 
     await ensureSchema(database);
-    const s1 = await manifest();
+    const basis = await beginManifest(conninfo, options);
+    const s1 = await takeSnapshot(conninfo, basis, options);
     requireQueryAnswers(input.queries, s1);
-    warnUnanswered(s1, log);
-    log.info("mark", "source described", { answers: s1.length });
+    log.info("mark", "source described", {
+      objects: s1.objects.reduce((sum, answers) => sum + answers.objects.size, 0),
+      tables: s1.tables.length,
+      ranges: s1.tables.reduce((sum, table) => sum + table.ranges.length, 0),
+    });
 
     const { time: now } = await database.row<{ time: string }>(CLOCK_SQL);
     const id = markerId(now, randomBytes(4));
     const markedAt = await insertMarker(database, id, input.keepMarkersMs);
+    await confirmSequences(conninfo, s1, options);
     await database.query(WAIT_A_TICK_SQL);
     // Only now: a target at the marker's own time would stop recovery just before the marker's commit.
     const { time } = await database.row<{ time: string }>(CLOCK_SQL);
@@ -89,7 +114,9 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
     const { lsn } = await database.row<{ lsn: string }>("SELECT pg_create_restore_point($1) AS lsn", [name]);
     log.info("mark", "marker placed", { id, target: time, lsn });
 
-    const s2 = await manifest();
+    const s2 = await takeSnapshot(conninfo, basis, options, s1);
+    const manifest = mergeSnapshots(basis, s1, s2, await readNextXid(database));
+    warnNotCovered(manifest.not_covered, log);
     await database.query(WAIT_A_TICK_SQL);
     const fencedAt = await insertFence(database, id);
     const { fence_lsn } = await database.row<{ fence_lsn: string }>("SELECT pg_current_wal_lsn() AS fence_lsn");
@@ -124,7 +151,7 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
       databases: facts.databases,
       superusers: facts.superusers,
       shared_preload_libraries: facts.sharedPreloadLibraries,
-      manifest: mergeManifest(s1, s2),
+      manifest,
       queries: input.queries.map(({ name, database, sql }) => ({ name, database, sql })),
     };
   });
@@ -134,11 +161,9 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
 export async function checkSource(input: MarkInput, context: MarkContext): Promise<SourceFacts> {
   return await withSource(input, context, async (database, conninfo) => {
     const facts = await requireSource(database, conninfo, input, context);
-    const { queries, timeoutMs } = input;
-    requireQueryAnswers(
-      queries,
-      await collectManifest(conninfo, { queries, statementTimeoutMs: timeoutMs, signal: context.signal }),
-    );
+    const options = snapshotOptions(input, context.signal);
+    const basis = await beginManifest(conninfo, options);
+    requireQueryAnswers(input.queries, await takeSnapshot(conninfo, basis, options));
     return facts;
   });
 }
@@ -270,20 +295,28 @@ async function checkQueries(
 
 const duplicates = (items: readonly string[]) => [...new Set(items.filter((item, i) => items.indexOf(item) !== i))];
 
-function requireQueryAnswers(queries: readonly UserQuery[], answers: readonly ManifestAnswer[]): void {
-  const failed = answers.filter((a) => a.question === QUERY_QUESTION && a.problem !== undefined);
-  const answered = new Set(answers.map((a) => a.id));
+function requireQueryAnswers(queries: readonly UserQuery[], { queries: answers }: Snapshot): void {
+  const answered = new Set(answers.map(queryId));
   const problems = [
-    ...failed.map((a) => ({ message: `${a.id} failed: ${a.problem?.message}` })),
+    ...answers
+      .filter((a) => a.problem !== undefined)
+      .map((a) => ({ message: `${queryId(a)} failed: ${a.problem?.message}` })),
     ...queries.filter((q) => !answered.has(queryId(q))).map((q) => ({ message: `${queryId(q)} got no answer` })),
   ];
   if (problems.length > 0) throw combineProblems("SOURCE_UNREACHABLE", problems);
 }
 
-/** They are entries in motion of the manifest, which prove nothing; that is not to happen in silence. */
-function warnUnanswered(answers: readonly ManifestAnswer[], log: Log): void {
-  for (const { id, problem } of answers) {
-    if (problem !== undefined) log.warn("mark", `the source could not answer "${id}": ${problem.message}; not covered`);
+const snapshotOptions = (input: MarkInput, signal: AbortSignal): SnapshotOptions => ({
+  ...input.manifest,
+  queries: input.queries,
+  statementTimeoutMs: input.timeoutMs,
+  signal,
+});
+
+/** It proves nothing about the restore; that is not to happen in silence. */
+function warnNotCovered(list: Receipt["manifest"]["not_covered"], log: Log): void {
+  for (const { database, what, why } of list) {
+    log.warn("mark", `not covered: ${what}${database === null ? "" : ` of database "${database}"`}: ${why}`);
   }
 }
 

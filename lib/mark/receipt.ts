@@ -1,26 +1,13 @@
 /** What `mark` learned on the source while it placed the marker: enough to know the restore again. */
 
+import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { RestoreError } from "../errors.ts";
+import { type Manifest, manifestSchema } from "../manifest/schema.ts";
+import { formatSize } from "../units.ts";
 
-export const RECEIPT_SCHEMA_VERSION = 1;
-
-/** One thing the source answered about itself, taken before the marker (S1) and after the target (S2). */
-export const manifestEntrySchema = z.strictObject({
-  /** Stable and readable: `roles`, `databases`, `app: tables`, `app: query "orders"`. */
-  id: z.string(),
-  /** The database to ask, null for what belongs to the whole cluster (asked in `postgres`). */
-  database: z.string().nullable(),
-  /** Key of the question in `lib/mark/manifest-questions.ts`. */
-  question: z.string(),
-  /** Rows of the answer at S2. */
-  count: z.number().int(),
-  /** SHA-256 of the answer at S2, hexadecimal. */
-  digest: z.string(),
-  /** True when S1 and S2 differed: in motion, so it proves nothing and counts as not covered. */
-  moved: z.boolean(),
-});
-export type ManifestEntry = z.infer<typeof manifestEntrySchema>;
+/** 2: the manifest object by object, with tables by block range. */
+export const RECEIPT_SCHEMA_VERSION = 2;
 
 export const receiptSchema = z.strictObject({
   schema_version: z.literal(RECEIPT_SCHEMA_VERSION),
@@ -46,22 +33,41 @@ export const receiptSchema = z.strictObject({
   databases: z.array(z.string()),
   superusers: z.array(z.string()),
   shared_preload_libraries: z.string(),
-  manifest: z.array(manifestEntrySchema),
+  manifest: manifestSchema,
   /** The user's queries as they were asked, so that the restore is asked the same. */
   queries: z.array(z.strictObject({ name: z.string(), database: z.string(), sql: z.string() })),
 });
 export type Receipt = z.infer<typeof receiptSchema>;
 
+/** A ConfigMap holds 1 MiB; up to this length people may want to read it. */
+const PLAIN_LENGTH = 256 * 1024;
+
+/** Most of a large receipt is its manifest: that part is then gzip in base64. */
+export function formatReceipt(receipt: Receipt): string {
+  const plain = `${JSON.stringify(receipt, null, 1)}\n`;
+  if (plain.length <= PLAIN_LENGTH) return plain;
+  const packed = gzipSync(JSON.stringify(receipt.manifest), { level: 9 }).toString("base64");
+  return `${JSON.stringify({ ...receipt, manifest: { gzip: packed } }, null, 1)}\n`;
+}
+
 /** Throws SETTINGS_INVALID that names the file and what is wrong with it. */
 export function parseReceipt(text: string, path: string): Receipt {
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = unpack(JSON.parse(text));
   } catch (error) {
     throw new RestoreError("SETTINGS_INVALID", `the receipt ${path} is not JSON`, {
       hint: "give the file that mark wrote",
       cause: error,
     });
+  }
+  const version = (json as { schema_version?: unknown } | null)?.schema_version;
+  if (typeof version === "number" && version !== RECEIPT_SCHEMA_VERSION) {
+    throw new RestoreError(
+      "SETTINGS_INVALID",
+      `the receipt ${path} is of version ${version}; this patroni-restore reads version ${RECEIPT_SCHEMA_VERSION}`,
+      { hint: "mark the service again, with the same version of patroni-restore as here" },
+    );
   }
   const parsed = receiptSchema.safeParse(json);
   if (parsed.success) return parsed.data;
@@ -73,9 +79,37 @@ export function parseReceipt(text: string, path: string): Receipt {
   );
 }
 
+function unpack(json: unknown): unknown {
+  const manifest = (json as { manifest?: unknown } | null)?.manifest;
+  const packed = (manifest as { gzip?: unknown } | null | undefined)?.gzip;
+  if (typeof packed !== "string") return json;
+  return { ...(json as object), manifest: JSON.parse(gunzipSync(Buffer.from(packed, "base64")).toString("utf8")) };
+}
+
+/** How much of the source stood still, and how much was looked at. */
+export function measureManifest(manifest: Manifest) {
+  const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+  const blockBytes = 8192;
+  return {
+    objects: sum(manifest.objects.map((o) => Object.keys(o.objects).length)),
+    objectsMoved: sum(manifest.objects.map((o) => o.moved.length)),
+    tables: manifest.tables.length,
+    ranges: sum(manifest.tables.map((t) => t.ranges.length)),
+    rangesMoved: sum(manifest.tables.map((t) => t.moved)),
+    rows: sum(manifest.tables.flatMap((t) => t.ranges.map(([, , count]) => count))),
+    bytes: sum(
+      manifest.tables.flatMap((t) =>
+        t.ranges.map(([from, to]) => Math.max(0, Math.min(to ?? t.blocks, t.blocks) - from) * blockBytes),
+      ),
+    ),
+    allBytes: sum(manifest.tables.map((t) => t.blocks * blockBytes)),
+  };
+}
+
 /** For people: one aligned line per thing. */
 export function describeReceipt(receipt: Receipt): string {
-  const moved = receipt.manifest.filter((entry) => entry.moved).length;
+  const m = measureManifest(receipt.manifest);
+  const moved = receipt.manifest.queries.filter((query) => query.moved).length;
   const lines: [string, string][] = [
     ["marker", `${receipt.id} at ${receipt.marked_at}`],
     ["target", receipt.target.time],
@@ -86,7 +120,23 @@ export function describeReceipt(receipt: Receipt): string {
       `PostgreSQL ${receipt.server_version}, system identifier ${receipt.system_identifier}, timeline ${receipt.timeline}`,
     ],
     ["databases", receipt.databases.join(", ")],
-    ["manifest", `${receipt.manifest.length} answers, ${receipt.manifest.length - moved} stable, ${moved} in motion`],
+    ["objects", `${m.objects} stood still, ${m.objectsMoved} in motion`],
+    [
+      "table rows",
+      `${m.rows} in ${m.ranges} block ranges of ${m.tables} tables stood still, ${m.rangesMoved} ranges in motion; ` +
+        `${formatSize(m.bytes)} of ${formatSize(m.allBytes)}`,
+    ],
+    ...(receipt.manifest.queries.length === 0
+      ? []
+      : [["queries", `${receipt.manifest.queries.length - moved} stable, ${moved} in motion`] as [string, string]]),
+    ...(receipt.manifest.not_covered.length === 0
+      ? []
+      : [["not covered", describeNotCovered(receipt.manifest)] as [string, string]]),
   ];
   return lines.map(([name, value]) => `${name.padEnd(14)} ${value}`).join("\n");
+}
+
+function describeNotCovered({ not_covered: list }: Manifest): string {
+  const shown = list.slice(0, 3).map((n) => `${n.database === null ? "" : `${n.database}: `}${n.what} (${n.why})`);
+  return `${shown.join("; ")}${list.length > 3 ? ` and ${list.length - 3} more` : ""}`;
 }

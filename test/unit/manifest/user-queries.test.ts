@@ -6,7 +6,7 @@ import {
   readPlan,
   usedKeywords,
   userQueryDigestSql,
-} from "../../../lib/mark/user-queries.ts";
+} from "../../../lib/manifest/user-queries.ts";
 
 const query = (sql: string) => ({ name: "orders_total", database: "app", sql });
 

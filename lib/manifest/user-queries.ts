@@ -6,7 +6,6 @@
 import { messageOf } from "../errors.ts";
 import { type Database, sqlState } from "../io/database.ts";
 import type { UserQuery } from "../options.ts";
-import { digestSql } from "./manifest-questions.ts";
 
 export interface QueryProblem {
   message: string;
@@ -19,6 +18,20 @@ export interface QueryProblem {
  */
 export const userQueryDigestSql = (query: UserQuery) =>
   digestSql(query.sql.replace(/;\s*$/, ""), "patroni_restore_answer::text");
+
+/**
+ * The number of rows and a SHA-256 over the rows' sorted SHA-256s: a few bytes travel, and memory stays small whatever the
+ * length of a row. convert_to into the database's own encoding gives the bytes as they are stored, in SQL_ASCII too.
+ * `rows` is a subquery's text and `row` the expression for one row's text.
+ */
+function digestSql(rows: string, row: string): string {
+  return `
+SELECT count(*) AS count,
+       encode(sha256(coalesce(string_agg(hash, ''::bytea ORDER BY hash), ''::bytea)), 'hex') AS digest
+  FROM (SELECT sha256(convert_to(${row}, $1::text)) AS hash FROM (
+${rows}
+) AS patroni_restore_answer) AS hashes`;
+}
 
 /** Read-only, one snapshot, and the same search path whoever asks. Always rolled back. */
 export async function inQueryTransaction<T>(database: Database, use: () => Promise<T>): Promise<T> {
@@ -35,11 +48,7 @@ export async function inQueryTransaction<T>(database: Database, use: () => Promi
 export async function checkUserQuery(database: Database, encoding: string, query: UserQuery): Promise<QueryProblem[]> {
   try {
     return await inQueryTransaction(database, async () => {
-      // A parameter makes it a prepared statement, and that cannot hold a second statement.
-      const [row] = await database.query(`EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) ${userQueryDigestSql(query)}`, [
-        encoding,
-      ]);
-      const plan = readPlan(JSON.parse(row?.["QUERY PLAN"] ?? "[]"));
+      const plan = await explain(database, encoding, query);
       const problems = judgePlan(query, plan, {
         volatileFunctions: await findVolatile(database, plan.functions),
         relations: await findRelations(database, plan.relations),
@@ -53,6 +62,23 @@ export async function checkUserQuery(database: Database, encoding: string, query
   } catch (error) {
     return [explainQueryError(query, sqlState(error), error)];
   }
+}
+
+/** A parameter makes it a prepared statement, and that cannot hold a second statement. */
+async function explain(database: Database, encoding: string, query: UserQuery): Promise<QueryPlan> {
+  const [row] = await database.query(`EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) ${userQueryDigestSql(query)}`, [
+    encoding,
+  ]);
+  return readPlan(JSON.parse(row?.["QUERY PLAN"] ?? "[]"));
+}
+
+/** Tables, partitions and materialized views that its plan reads; in the query's own transaction. */
+export async function relationsOf(
+  database: Database,
+  encoding: string,
+  query: UserQuery,
+): Promise<QueryPlan["relations"]> {
+  return (await explain(database, encoding, query)).relations;
 }
 
 export function explainQueryError(query: UserQuery, state: string | undefined, error: unknown): QueryProblem {

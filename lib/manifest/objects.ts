@@ -1,0 +1,136 @@
+/** Objects one by one: what the source answered twice, and what the restore answers. */
+
+import { messageOf } from "../errors.ts";
+import { sqlState } from "../io/database.ts";
+import { isConnectionLost } from "../postgres/connection-error.ts";
+import { precedes } from "./horizon.ts";
+import { type Question, questionSql } from "./question.ts";
+import { CLUSTER_QUESTIONS, DATABASE_QUESTIONS } from "./questions.ts";
+import type { Session } from "./session.ts";
+
+export interface ObjectAnswer {
+  digest: string;
+  version: string;
+  /** Nothing of it was made since the horizon. */
+  old: boolean;
+  /** None of its rows is being deleted. */
+  calm: boolean;
+  /** `pg_class:16402`. */
+  object: string;
+}
+
+export interface Problem {
+  sqlState: string | undefined;
+  message: string;
+}
+
+export interface QuestionAnswers {
+  /** Null for what belongs to the whole cluster. */
+  database: string | null;
+  question: string;
+  /** By the object's name. */
+  objects: Map<string, ObjectAnswer>;
+  /** Some objects are locked by somebody and left out. */
+  isPartial?: boolean;
+  /** Why it could not be answered. */
+  problem?: Problem;
+}
+
+/** Objects that vanish while they are described fail once, not twice. */
+const ATTEMPTS = 3;
+
+/** `database` null: what belongs to the whole cluster. */
+export async function askObjects(
+  session: Session,
+  database: string | null,
+  horizon: string,
+): Promise<QuestionAnswers[]> {
+  const answers: QuestionAnswers[] = [];
+  for (const question of database === null ? CLUSTER_QUESTIONS : DATABASE_QUESTIONS) {
+    answers.push(await askQuestion(session, database, question, horizon));
+  }
+  return answers;
+}
+
+async function askQuestion(
+  session: Session,
+  database: string | null,
+  question: Question,
+  horizon: string,
+): Promise<QuestionAnswers> {
+  const of = { database, question: question.name };
+  let isPartial = false;
+  for (let n = 1; ; n++) {
+    try {
+      const rows = await session.database.query<Record<keyof ObjectAnswer | "name", string>>(
+        questionSql(question, horizon, isPartial),
+        [session.encoding],
+      );
+      return { ...of, objects: byName(rows), ...(isPartial ? { isPartial } : {}) };
+    } catch (error) {
+      const state = sqlState(error);
+      if (isConnectionLost(error)) throw error;
+      // Somebody alters a table, or a prepared transaction did: all others can still be described.
+      if (state === "55P03" && n < ATTEMPTS && question.relation !== undefined) {
+        isPartial = true;
+        continue;
+      }
+      // "cache lookup failed" and the like: the catalog changed under the question.
+      if (state === "XX000" && n < ATTEMPTS) continue;
+      return { ...of, objects: new Map(), problem: { sqlState: state, message: messageOf(error) } };
+    }
+  }
+}
+
+export const unanswered = (database: string | null, problem: Problem): QuestionAnswers[] =>
+  (database === null ? CLUSTER_QUESTIONS : DATABASE_QUESTIONS).map((question) => ({
+    database,
+    question: question.name,
+    objects: new Map(),
+    problem,
+  }));
+
+/** Names are unique in sound catalogs; two rows of one name are told apart by their number. */
+function byName(rows: readonly Record<keyof ObjectAnswer | "name", string>[]): Map<string, ObjectAnswer> {
+  const objects = new Map<string, ObjectAnswer>();
+  const sorted = [...rows].sort((a, b) => (a.digest < b.digest ? -1 : 1));
+  for (const row of sorted) {
+    let name = row.name ?? "";
+    for (let n = 2; objects.has(name); n++) name = `${row.name} (${n})`;
+    const { digest, version, object } = row;
+    objects.set(name, { digest, version, old: row.old === "true", calm: row.calm === "true", object });
+  }
+  return objects;
+}
+
+/** Catalogs whose rows give names, types or options to the text of other objects. */
+const NAMING = [
+  "pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_operator", "pg_collation", "pg_opclass", "pg_opfamily",
+  "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_language", "pg_am", "pg_extension",
+  "pg_foreign_server", "pg_foreign_data_wrapper", "pg_constraint", "pg_rewrite", "pg_trigger", "pg_policy",
+  "pg_publication", "pg_statistic_ext", "pg_event_trigger", "pg_conversion", "pg_cast", "pg_transform",
+]; // biome-ignore format: a list
+
+/**
+ * Objects that changed since the horizon, and all that depends on them: their text may have been another in between although
+ * their own rows are the same (a column that is renamed and renamed back shows in the text of every view on it).
+ */
+export async function movedObjects(session: Session, horizon: string): Promise<Set<string>> {
+  const changed = [
+    ...NAMING.map(
+      (catalog) =>
+        `SELECT '${catalog}'::regclass::oid AS class, oid AS id FROM ${catalog} AS x WHERE NOT ${precedes("x.xmin", horizon)}`,
+    ),
+    `SELECT 'pg_class'::regclass::oid, attrelid FROM pg_attribute AS x WHERE NOT ${precedes("x.xmin", horizon)}`,
+    `SELECT d.classid, d.objid FROM pg_shdepend AS d JOIN pg_authid AS x ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = x.oid
+      WHERE d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND NOT ${precedes("x.xmin", horizon)}`,
+  ];
+  const rows = await session.database.query<{ object: string }>(`
+WITH RECURSIVE moved(class, id) AS (
+  SELECT * FROM (${changed.join("\nUNION ALL\n")}) AS changed
+  UNION
+  SELECT d.classid, d.objid FROM moved AS m JOIN pg_depend AS d ON d.refclassid = m.class AND d.refobjid = m.id
+)
+SELECT format('%s:%s', class::regclass, id) AS object FROM moved`);
+  return new Set(rows.map((row) => row.object));
+}

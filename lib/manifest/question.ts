@@ -1,0 +1,60 @@
+/** What one question about objects is made of. */
+
+import { precedes } from "./horizon.ts";
+
+export interface Question {
+  /** Also its key in a receipt: `tables`. */
+  name: string;
+  /** SQL: what people call the object; unique within the question. */
+  key: string;
+  /** SQL: the values that make its definition. */
+  line: string;
+  /** Aliases of the catalog rows that it consists of and is named by: while none of them changed, neither did the answer. */
+  rows: readonly string[];
+  /** SQL: versions of further rows, such as a table's columns. */
+  more?: string;
+  /** SQL: class as regclass, and OID, because its text may borrow from other objects. */
+  object: string;
+  from: string;
+  /** SQL: OID of the relation that is locked to describe it, if any; `from` then ends with a condition. */
+  relation?: string;
+}
+
+/** Everything that people made; `pg_` is reserved and covers the temporary schemas and TOAST. */
+export const OURS = (namespace: string) =>
+  `${namespace}.nspname !~ '^pg_' AND ${namespace}.nspname <> 'information_schema'`;
+
+export const OWNER = (column: string) => `pg_get_userbyid(${column})`;
+
+/** The first OID that is not PostgreSQL's own (access/transam.h, FirstNormalObjectId). */
+export const FIRST_NORMAL_OID = 16384;
+
+/**
+ * One row per object: `name`, `digest` (64 bits of SHA-256 of its definition), `version` (of all catalog rows behind it),
+ * `old` (all of them made before the horizon), `calm` (none of them deleted since)
+ * and `object`. `isPartial` leaves out what is locked. `$1` is the database's own encoding, in which convert_to gives
+ * the bytes as they are stored, in SQL_ASCII too.
+ */
+export function questionSql(question: Question, horizon: string, isPartial = false): string {
+  const versions = question.rows.flatMap((row) => [`${row}.xmin::text`, `${row}.ctid::text`]);
+  const all = (conditions: readonly string[]) => conditions.map((c) => `coalesce(${c}, true)`).join(" AND ") || "false";
+  const old = all(question.rows.map((row) => precedes(`${row}.xmin`, horizon)));
+  const calm = all(["true", ...question.rows.map((row) => precedes(`${row}.xmax`, horizon))]);
+  const { relation } = question;
+  const unlocked =
+    isPartial && relation ? ` AND (${relation} IS NULL OR ${relation} NOT IN (${LOCKED_RELATIONS}))` : "";
+  return `
+SELECT ${question.key} AS name,
+       left(encode(sha256(convert_to(ROW(${question.line})::text, $1::text)), 'hex'), 16) AS digest,
+       md5(concat_ws(' ', ${[...versions, question.more ?? "''"].join(", ")})) AS version,
+       (${old})::text AS old,
+       (${calm})::text AS calm,
+       format('%s:%s', ${question.object}) AS object
+  FROM ${question.from}${unlocked}`;
+}
+
+/** SQL: relations that somebody holds for himself alone; to ask about them would be to wait. */
+export const LOCKED_RELATIONS = `
+  SELECT l.relation FROM pg_locks AS l
+   WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+     AND l.database IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))`;

@@ -1,0 +1,192 @@
+/** The manifest as a receipt holds it, and how two snapshots become one: equal both times is proof, anything else was in motion. */
+
+import { z } from "zod";
+import type { Basis, Snapshot, TableAnswer } from "./manifest.ts";
+import type { ObjectAnswer, QuestionAnswers } from "./objects.ts";
+import { stoodStill } from "./queries.ts";
+
+const text = z.string();
+const count = z.number().int().nonnegative();
+
+export const manifestSchema = z.strictObject({
+  /** Oldest transaction that was running when the manifest was begun (32 bits): only what is older is compared. */
+  horizon: text,
+  /** First transaction ID that was not given out yet when it was finished (32 bits). */
+  next_xid: text,
+  /** Chose the blocks, and goes into their digests. */
+  seed: text,
+  objects: z.array(
+    z.strictObject({
+      /** Null for what belongs to the whole cluster. */
+      database: text.nullable(),
+      question: text,
+      /** Digest of the definition, by name: what stood still. */
+      objects: z.record(text, text),
+      /** Names of what was in motion: proves nothing. */
+      moved: z.array(text),
+      /** False when locked objects had to be left out: what is here and not listed proves nothing either. */
+      complete: z.boolean(),
+    }),
+  ),
+  sequences: z.array(
+    z.strictObject({
+      database: text,
+      name: text,
+      last_value: text,
+      is_called: z.boolean(),
+      increment: text,
+      cache: text,
+      cycle: z.boolean(),
+    }),
+  ),
+  /** Sequences whose values were in motion. */
+  sequences_moved: count,
+  tables: z.array(
+    z.strictObject({
+      database: text,
+      name: text,
+      /** With TOAST, on the source. */
+      bytes: count,
+      blocks: count,
+      /** First block, block after the last (null: the end), rows, digest. */
+      ranges: z.array(z.tuple([count, count.nullable(), count, text])),
+      /** Ranges that were read and in motion. */
+      moved: count,
+    }),
+  ),
+  queries: z.array(
+    z.strictObject({
+      database: text,
+      name: text,
+      count,
+      digest: text,
+      moved: z.boolean(),
+      /** Whether nothing that it reads changed: only then is another result in the restore certainly damage. */
+      still: z.boolean(),
+    }),
+  ),
+  /** Collations whose recorded version was not the one of the source's libraries either. */
+  collation_mismatches: z
+    .array(z.strictObject({ database: text, name: text, recorded: text, actual: text }))
+    .default([]),
+  /** What the source was not asked or could not answer. */
+  not_covered: z.array(z.strictObject({ database: text.nullable(), what: text, why: text })),
+});
+export type Manifest = z.infer<typeof manifestSchema>;
+
+export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, nextXid: string): Manifest {
+  const sequences = mergeSequences(first, second);
+  return {
+    horizon: basis.horizon.xid,
+    next_xid: nextXid,
+    seed: basis.seed,
+    objects: mergeObjects(first, second),
+    sequences: sequences.still,
+    sequences_moved: sequences.moved,
+    tables: mergeTables(first.tables, second.tables, second.moved),
+    queries: second.queries.map((answer) => {
+      const before = first.queries.find((q) => q.name === answer.name && q.database === answer.database);
+      const same =
+        before !== undefined &&
+        answer.digest !== "" &&
+        before.digest === answer.digest &&
+        before.count === answer.count;
+      const { name, database, count: rows, digest } = answer;
+      return { database, name, count: rows, digest, moved: !same, still: same && stoodStill(before, answer) };
+    }),
+    collation_mismatches: first.collations,
+    not_covered: notCovered(first, second),
+  };
+}
+
+const questionKey = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
+
+function mergeObjects(first: Snapshot, second: Snapshot): Manifest["objects"] {
+  const before = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
+  return second.objects.flatMap((answers) => {
+    const earlier = before.get(questionKey(answers));
+    if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) return [];
+    // Cluster-wide objects borrow from nothing but roles and the like, which the database `postgres` was asked about.
+    const dependents = second.moved.get(answers.database ?? "postgres");
+    const objects: Record<string, string> = {};
+    const moved: string[] = [];
+    for (const [name, b] of answers.objects) {
+      const a = earlier.objects.get(name);
+      const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
+      if (isStill) objects[name] = b.digest;
+      else moved.push(name);
+    }
+    for (const name of earlier.objects.keys()) if (!answers.objects.has(name)) moved.push(name);
+    const complete = answers.isPartial !== true && earlier.isPartial !== true;
+    return [{ database: answers.database, question: answers.question, objects, moved, complete }];
+  });
+}
+
+const isSame = (a: ObjectAnswer, b: ObjectAnswer) => a.digest === b.digest && a.version === b.version;
+
+function mergeSequences(first: Snapshot, second: Snapshot): { still: Manifest["sequences"]; moved: number } {
+  const before = new Map(
+    first.sequences.flatMap(({ database, values }) => values.map((v) => [JSON.stringify([database, v.name]), v.state])),
+  );
+  const still: Manifest["sequences"] = [];
+  let moved = 0;
+  for (const { database, values } of second.sequences) {
+    for (const value of values) {
+      if (before.get(JSON.stringify([database, value.name])) !== value.state) moved++;
+      else {
+        const { name, lastValue, isCalled, increment, cache, cycle } = value;
+        still.push({ database, name, last_value: lastValue, is_called: isCalled, increment, cache, cycle });
+      }
+    }
+  }
+  return { still, moved };
+}
+
+function mergeTables(
+  first: readonly TableAnswer[],
+  second: readonly TableAnswer[],
+  moved: Snapshot["moved"],
+): Manifest["tables"] {
+  return second.flatMap(({ table, ranges }, i) => {
+    // Its columns make the text that is digested: while they change, so may that.
+    const isStill = moved.get(table.database)?.has(`pg_class:${table.oid}`) === false;
+    const before = new Map((first[i] as TableAnswer).ranges.map((range) => [range.from, range]));
+    const still = (isStill ? ranges : []).filter((range) => {
+      const earlier = before.get(range.from);
+      return range.unsettled === 0 && earlier?.count === range.count && earlier.digest === range.digest;
+    });
+    if (still.length === 0 && (first[i] as TableAnswer).ranges.length === 0) return [];
+    return {
+      database: table.database,
+      name: table.name,
+      bytes: table.bytes,
+      blocks: table.blocks,
+      ranges: still.map(({ from, to, count: rows, digest }): [number, number | null, number, string] => [
+        from,
+        to,
+        rows,
+        digest,
+      ]),
+      moved: (first[i] as TableAnswer).ranges.length - still.length,
+    };
+  });
+}
+
+function notCovered(first: Snapshot, second: Snapshot): Manifest["not_covered"] {
+  const of = (snapshot: Snapshot): Manifest["not_covered"] => [
+    ...snapshot.problems,
+    ...snapshot.objects
+      .filter((o) => o.problem !== undefined)
+      .map((o) => ({ database: o.database, what: o.question, why: o.problem?.message ?? "" })),
+    ...snapshot.tables
+      .filter((t) => t.problem !== undefined)
+      .map((t) => ({ database: t.table.database, what: `rows of ${t.table.name}`, why: t.problem as string })),
+  ];
+  const left = second.tables.reduce((ranges, t) => ranges + (t.problem === undefined ? t.left : 0), 0);
+  if (left > 0)
+    second.problems.push({ database: null, what: `${left} block ranges`, why: "the time limit was reached" });
+  const seen = new Map(
+    [...of(first), ...of(second)].map((entry) => [JSON.stringify([entry.database, entry.what]), entry]),
+  );
+  return [...seen.values()];
+}

@@ -1,0 +1,153 @@
+/**
+ * Tables by block range: a number of rows and a digest. A physical restore keeps every row version where it was, so place
+ * (`ctid`) and maker (`xmin`) are digested with the values. Only rows older than the horizon count (see horizon.ts).
+ */
+
+import type { Database } from "../io/database.ts";
+import { precedes } from "./horizon.ts";
+import { LOCKED_RELATIONS } from "./question.ts";
+import type { Range } from "./table-plan.ts";
+
+export interface DataTable {
+  database: string;
+  oid: string;
+  /** `public.orders`, as SQL wants it. */
+  name: string;
+  blocks: number;
+  /** With TOAST and its index. */
+  bytes: number;
+  /** SQL, for ROW(…): place, maker and values. */
+  row: string;
+  /** SQL: the values of varying length alone, which may be compressed or elsewhere; empty when there are none. */
+  values: string;
+}
+
+export interface RangeDigest extends Range {
+  /** Rows older than the horizon. */
+  count: number;
+  /** Of these rows, 16 hexadecimal digits; 0 when there is none. */
+  digest: string;
+  /** Of these rows, those that somebody since the horizon deletes or locks; counted on the source only. */
+  unsettled: number;
+  /** Rows that no transaction of the source before the target can have made; counted on a restore only. */
+  newer: number;
+}
+
+/** TID range scans and extended hashes of records: https://www.postgresql.org/docs/release/14.0/ */
+export const TABLE_DATA_SINCE = 140_000;
+
+/**
+ * Types whose own extended hash covers the value. All others, such as json, xml and geometric ones, are hashed as text: some
+ * have no hash, and some types of extensions have one that takes different values for equal.
+ */
+const HASHED = [
+  "bool", "bytea", "char", "name", "int8", "int2", "int4", "text", "oid", "float4", "float8", "bpchar", "varchar", "date",
+  "time", "timestamp", "timestamptz", "interval", "timetz", "numeric", "uuid", "inet", "cidr", "macaddr", "jsonb",
+]; // biome-ignore format: a list
+
+/** Extensions whose tables detaching changes, so that their jobs do not run. */
+const DETACHED_EXTENSIONS = ["pg_cron", "timescaledb"];
+
+const COLUMN = `
+CASE WHEN t.typtype = 'e' OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN (${HASHED.map((n) => `'${n}'`).join(", ")}))
+     THEN format('t.%I', a.attname)
+     -- As a number: its text depends on what can be found by name.
+     WHEN t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^reg' THEN format('t.%I::oid', a.attname)
+     ELSE format('t.%I::text', a.attname) END`;
+
+/** Every table with rows of people: not foreign, unlogged or temporary ones, nor the mark's own. */
+export async function listTables(database: Database, name: string): Promise<DataTable[]> {
+  const rows = await database.query<Record<string, string>>(
+    `
+SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
+       (CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) / current_setting('block_size')::int
+             ELSE greatest(c.relpages, 0) END)::text AS blocks,
+       (CASE WHEN l.relation IS NULL THEN coalesce(pg_table_size(c.oid), 0)
+             ELSE greatest(c.relpages, 0)::int8 * current_setting('block_size')::int END)::text AS bytes,
+       concat_ws(', ', 't.ctid', 't.xmin',
+                 (SELECT string_agg(${COLUMN}, ', ' ORDER BY a.attnum)
+                    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) AS row,
+       (SELECT string_agg(${COLUMN}, ', ' ORDER BY a.attnum)
+          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attlen < 0) AS values
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam
+  LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated AND m.amname = 'heap'
+   AND ((n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'patroni_restore'))
+        OR c.oid = 'pg_largeobject'::regclass)
+   AND NOT EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = ANY ($1))
+ ORDER BY c.oid`,
+    [DETACHED_EXTENSIONS],
+  );
+  return rows.map((row) => ({
+    database: name,
+    oid: row.oid as string,
+    name: row.name as string,
+    blocks: Number(row.blocks),
+    bytes: Number(row.bytes),
+    row: row.row as string,
+    values: row.values ?? "",
+  }));
+}
+
+/** What tells a restore's own rows from the source's: none of the source's before the target is from `nextXid` on. */
+export interface DigestOptions {
+  horizon: string;
+  seed: string;
+  nextXid: string | null;
+}
+
+/** One row per range, in its order: `count`, `digest`, `unsettled`, `newer`. Without parameters. */
+export function digestRangesSql(table: DataTable, ranges: readonly Range[], options: DigestOptions): string {
+  const { horizon, seed, nextXid } = options;
+  const isRestore = nextXid !== null;
+  // Not ahead of the present either: rows that were frozen long ago keep IDs that come round again.
+  const newer = isRestore ? `NOT ${precedes("t.xmin", nextXid)} AND age(t.xmin) >= 0` : "false";
+  const busy = isRestore ? "false" : `NOT ${precedes("t.xmax", horizon)}`;
+  // OFFSET 0 keeps the inner expressions from being computed once for each use.
+  const one = (range: Range, i: number) => `
+SELECT ${i} AS i, count(*) FILTER (WHERE old) AS count, coalesce(bit_xor(hash) FILTER (WHERE old), 0) AS digest,
+       count(*) FILTER (WHERE old AND busy) AS unsettled, count(*) FILTER (WHERE newer) AS newer
+  FROM (SELECT hash_record_extended(ROW(${table.row}), ${seed}) AS hash, ${precedes("t.xmin", horizon)} AS old,
+               ${busy} AS busy, ${newer} AS newer
+          FROM ONLY ${table.name} AS t WHERE ${condition(range)} OFFSET 0) AS row`;
+  return `
+SELECT count::text AS count, lpad(to_hex(digest), 16, '0') AS digest, unsettled::text AS unsettled, newer::text AS newer
+  FROM (${ranges.map(one).join("\nUNION ALL")}) AS ranges ORDER BY i`;
+}
+
+/**
+ * Reads every value of a range that is more than bits in its row, and says how many rows there are. `serverVersion` as in
+ * `server_version_num`.
+ */
+export function readRangeSql(table: DataTable, range: Range, serverVersion: number): string {
+  const record = `ROW(${table.values})`;
+  const hash =
+    table.values === ""
+      ? "0"
+      : serverVersion < TABLE_DATA_SINCE
+        ? `max(hashtext(${record}::text))`
+        : `bit_xor(hash_record_extended(${record}, 0))`;
+  return `SELECT count(*)::text AS count, ${hash}::text AS digest FROM ONLY ${table.name} AS t WHERE ${condition(range)}`;
+}
+
+function condition({ from, to }: Range): string {
+  const lower = `t.ctid >= '(${from},0)'::tid`;
+  return to === null ? lower : `${lower} AND t.ctid < '(${to},0)'::tid`;
+}
+
+export function readRangeDigests(
+  ranges: readonly Range[],
+  rows: readonly Record<string, string | null>[],
+): RangeDigest[] {
+  return ranges.map((range, i) => ({
+    ...range,
+    count: Number(rows[i]?.count),
+    digest: rows[i]?.digest ?? "",
+    unsettled: Number(rows[i]?.unsettled),
+    newer: Number(rows[i]?.newer),
+  }));
+}
