@@ -3,10 +3,11 @@
 import { RestoreError } from "../errors.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
-import type { CheckResult, CheckStatus, Report } from "../report/report.ts";
+import type { CheckResult, CheckStatus, PageChecksums, Report } from "../report/report.ts";
 import { formatDuration } from "../units.ts";
 import type { Edge } from "./edge.ts";
-import { describeFailure } from "./failure.ts";
+import { describeFailure, isDamage } from "./failure.ts";
+import type { Ledger } from "./relations.ts";
 
 export type CheckLevel = Settings["level"];
 
@@ -18,7 +19,17 @@ export interface Evidence {
   recovered: Report["recovered"];
   /** The source's stanza. */
   stanza: string | null;
+  backup: Report["backup"];
+  pageChecksums: PageChecksums | null;
 }
+
+export const evidenceOf = (report: Report): Evidence => ({
+  target: report.target,
+  recovered: report.recovered,
+  stanza: report.stanza,
+  backup: report.backup,
+  pageChecksums: report.page_checksums ?? null,
+});
 
 /** What was asked for: all that a judgement may depend on besides the facts. */
 export interface Asked {
@@ -34,6 +45,8 @@ export interface Asked {
   startedAt: Date;
   /** The user's queries of the settings file; the receipt holds what the source was really asked. */
   queries: readonly UserQuery[];
+  /** What earlier reports of this service proved, and when. */
+  ledger: Ledger;
 }
 
 export interface Judgement {
@@ -52,8 +65,11 @@ export interface Check<Facts = unknown> {
   id: string;
   claim: CheckResult["claim"];
   levels: readonly CheckLevel[];
-  /** Runs alone, after all others. */
-  last?: true;
+  /**
+   * `data`: its units share the pool, so all of them start together, after the catalogs; each unit has the limit, not the
+   * whole. `last`: alone, after all others.
+   */
+  stage?: "data" | "last";
   /** Why it was not asked for; null when it was. */
   skip?(asked: Asked): string | null;
   /** An exception means that the check could not run. */
@@ -86,16 +102,14 @@ export async function runChecks(
   const outcomes = new Map<Check, CheckOutcome>();
   const run = async (check: Check) => {
     options.onStart?.(check);
-    const outcome = await runCheck(check, asked, edge, options.timeoutMs);
+    const outcome = await runCheck(check, asked, edge, check.stage === "data" ? null : options.timeoutMs);
     outcomes.set(check, outcome);
     options.onResult?.(outcome.result);
   };
-  await inParallel(
-    checks.filter((check) => !check.last),
-    options.jobs,
-    run,
-  );
-  for (const check of checks) if (check.last) await run(check);
+  const of = (stage: Check["stage"]) => checks.filter((check) => check.stage === stage);
+  await inParallel(of(undefined), options.jobs, run);
+  await inParallel(of("data"), of("data").length, run);
+  for (const check of of("last")) await run(check);
   return checks.flatMap((check) => outcomes.get(check) ?? []);
 }
 
@@ -104,7 +118,7 @@ class CheckTimedOut extends Error {}
 /** The longest that setTimeout takes. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number): Promise<CheckOutcome> {
+async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number | null): Promise<CheckOutcome> {
   const startedAt = performance.now();
   const conclude = (judgement: Judgement, collected?: unknown): CheckOutcome => ({
     result: {
@@ -125,7 +139,10 @@ async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: numbe
   if (reason !== null) return conclude({ status: "skipped", summary: reason });
 
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(new CheckTimedOut()), Math.min(timeoutMs, LONGEST_TIMER_MS));
+  const timer = setTimeout(
+    () => limit.abort(new CheckTimedOut()),
+    timeoutMs === null ? LONGEST_TIMER_MS : Math.min(timeoutMs, LONGEST_TIMER_MS),
+  );
   const signal = AbortSignal.any([edge.signal, limit.signal]);
   let facts: unknown;
   try {
@@ -135,15 +152,17 @@ async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: numbe
     if (limit.signal.aborted) {
       return conclude({
         status: "unverified",
-        summary: `did not finish within ${formatDuration(timeoutMs)}`,
+        summary: `did not finish within ${formatDuration(timeoutMs ?? LONGEST_TIMER_MS)}`,
         hint: "raise --check-timeout, or see what the instance is waiting for in pg_stat_activity",
       });
     }
     edge.failures.push(error);
     const failure = describeFailure(error);
+    const damaged = isDamage(error);
     return conclude({
-      status: "unverified",
-      summary: `could not run: ${failure.message}`,
+      // The server's own word that data or catalogs are damaged is a finding, whatever was being asked.
+      status: damaged ? "fail" : "unverified",
+      summary: `${damaged ? "stopped by damage" : "could not run"}: ${failure.message}`,
       hint: error instanceof RestoreError ? error.hint : failure.hint,
       facts: failure.facts,
     });

@@ -1,9 +1,12 @@
 /** All that a check may touch: the instance by SQL, PostgreSQL's programs, and what other checks have run into. */
 
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
-import type { ManifestAnswer } from "../mark/manifest.ts";
+import type { Snapshot } from "../manifest/manifest.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
+import { inParallel } from "./check.ts";
+import { objectKey, Pool } from "./pool.ts";
+import { type Relation, rankRelations, readRelations } from "./relations.ts";
 
 /** Tells one run of the server from another: it changes with every restart, and the checkpointer's with every crash. */
 export interface ServerRun {
@@ -29,9 +32,15 @@ export interface Edge {
   /** What went wrong in the checks that could not run. */
   failures: unknown[];
   /** Asked once, whoever needs it first. */
-  manifestAnswers(): Promise<ManifestAnswer[]>;
+  manifestAnswers(): Promise<Snapshot>;
   /** A session in `database`, or in the one of the connection string; plain names mean pg_catalog, times are UTC. */
   sql<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
+  /** Databases that let a session in, templates too (`template1`), without invalid ones; by name. */
+  databases(): Promise<string[]>;
+  /** Every relation with storage, of every database; asked once. */
+  relations(): Promise<Relation[]>;
+  /** Shared by all checks of the data. */
+  pool: Pool;
   withSignal(signal: AbortSignal): Edge;
 }
 
@@ -46,13 +55,55 @@ const SESSION = {
   synchronous_commit: "local",
 };
 
+/** Sessions of the pool; parallel queries of the server would come on top of them. */
+const POOL_SESSION = {
+  ...SESSION,
+  max_parallel_workers_per_gather: "0",
+  idle_in_transaction_session_timeout: "0",
+  lock_timeout: "30s",
+  row_security: "off",
+};
+
 export function openEdge(
-  base: Omit<Edge, "sql" | "withSignal" | "failures" | "manifestAnswers"> & {
-    collectManifest(signal: AbortSignal): Promise<ManifestAnswer[]>;
+  base: Omit<Edge, "sql" | "withSignal" | "failures" | "manifestAnswers" | "databases" | "relations" | "pool"> & {
+    collectManifest(signal: AbortSignal): Promise<Snapshot>;
+    /** Of the whole of the checks of the data; null is none. */
+    budgetMs: number | null;
+    onProgress?(progress: { doneBytes: number; totalBytes: number; object: string }): void;
   },
 ): Edge {
   const failures: unknown[] = [];
-  let answers: Promise<ManifestAnswer[]> | undefined;
+  let answers: Promise<Snapshot> | undefined;
+  let names: Promise<string[]> | undefined;
+  let all: Promise<Relation[]> | undefined;
+  const sql = <T>(database: string | null, use: (database: Database) => Promise<T>, signal: AbortSignal) =>
+    ask(base.conninfo, { database, signal, statementTimeoutMs: base.statementTimeoutMs }, use);
+  const databases = () => {
+    names ??= sql(MAINTENANCE_DATABASE, readDatabases, base.signal);
+    return names;
+  };
+  const relations = () => {
+    all ??= databases().then(async (found) => {
+      const lists = await inParallel(found, base.jobs, (name) =>
+        sql(name, (database) => readRelations(database, name, name === MAINTENANCE_DATABASE), base.signal),
+      );
+      return rankRelations(lists.flat(), base.asked.ledger, (r) => objectKey({ database: r.database, object: r.name }));
+    });
+    return all;
+  };
+  const pool = new Pool({
+    jobs: base.jobs,
+    budgetMs: base.budgetMs,
+    signal: base.signal,
+    onProgress: base.onProgress,
+    onFailure: (error) => failures.push(error),
+    open: (database, use) =>
+      ask(
+        base.conninfo,
+        { database, signal: base.signal, statementTimeoutMs: base.statementTimeoutMs, settings: POOL_SESSION },
+        use,
+      ),
+  });
   const make = (signal: AbortSignal): Edge => ({
     ...base,
     signal,
@@ -61,7 +112,10 @@ export function openEdge(
       answers ??= base.collectManifest(signal);
       return answers;
     },
-    sql: (database, use) => ask(base.conninfo, { database, signal, statementTimeoutMs: base.statementTimeoutMs }, use),
+    sql: (database, use) => sql(database, use, signal),
+    databases,
+    relations,
+    pool,
     withSignal: make,
   });
   return make(base.signal);
@@ -70,7 +124,7 @@ export function openEdge(
 /** One session of a check. */
 export function ask<T>(
   conninfo: Conninfo,
-  options: { database: string | null } & Pick<ConnectOptions, "signal" | "statementTimeoutMs">,
+  options: { database: string | null } & Pick<ConnectOptions, "signal" | "statementTimeoutMs" | "settings">,
   use: (database: Database) => Promise<T>,
 ): Promise<T> {
   return withDatabase(
@@ -79,11 +133,18 @@ export function ask<T>(
       database: options.database ?? conninfo.dbname ?? MAINTENANCE_DATABASE,
       statementTimeoutMs: options.statementTimeoutMs,
       applicationName: "patroni-restore verify",
-      settings: SESSION,
+      settings: options.settings ?? SESSION,
       signal: options.signal,
     },
     use,
   );
+}
+
+async function readDatabases(database: Database): Promise<string[]> {
+  const rows = await database.query<{ datname: string }>(
+    "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname",
+  );
+  return rows.map((row) => row.datname);
 }
 
 export async function readServerRun(database: Database): Promise<ServerRun> {

@@ -25,7 +25,7 @@ export const serverStayedUp: Check<ServerStayedUpFacts> = {
   id: "server-stayed-up",
   claim: "consistency",
   levels: EVERY_LEVEL,
-  last: true,
+  stage: "last",
   async collect(edge) {
     const seen = {
       begin: edge.begin,

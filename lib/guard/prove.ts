@@ -1,10 +1,13 @@
 /** Proves an interrupted restore before Patroni adopts it: what `post-bootstrap` would have done, on a private server. */
 
-import { archiving } from "../checks/archiving.ts";
+import { join } from "node:path";
 import type { Asked } from "../checks/check.ts";
+import { archiving } from "../checks/safety/archiving.ts";
 import { RestoreError } from "../errors.ts";
 import { majorVersionOf, restoreHba } from "../io/data-directory.ts";
-import { configuredSetting, findBinDir, startPrivatePostmaster } from "../io/postgres.ts";
+import { exists } from "../io/files.ts";
+import { checkPageChecksums } from "../io/page-checksums.ts";
+import { configuredSetting, findBinDir, readControlData, startPrivatePostmaster } from "../io/postgres.ts";
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
 import { pathsOf, type Unproven } from "../restore/state.ts";
@@ -39,20 +42,37 @@ export async function prove({ datadir, state, superuser, settings, flags, signal
     flags.detach === undefined ? state.detach : settings.detach,
     state.stanza,
   );
+  for (const name of ["standby.signal", "recovery.signal"]) {
+    if (await exists(join(datadir, name))) {
+      throw new RestoreError(
+        "UNHEALTHY",
+        `${datadir} has a file ${name}: it was never promoted, and would follow another`,
+        {
+          hint: "bootstrap promotes what it restores: restore again",
+        },
+      );
+    }
+  }
   // Before the checks: they remove the "not yet proven" file, and nothing may be left to do then.
   if (await restoreHba(datadir)) {
     log.info("guard", "pg_hba.conf is the restored one again, not the one that Patroni opened for the bootstrap");
   }
+  const pages = await checkPageChecksums({ binDir, datadir, timeoutMs: settings.checkTimeout, signal, log });
+  // After a crash they cannot be checked: what bootstrap saw then stands.
+  const pageChecksums = pages.status === "not-checked" ? undefined : pages;
+  // A server with room for fewer prepared transactions than are in doubt does not start.
+  const { required } = await readControlData(binDir, datadir);
   const postmaster = await startPrivatePostmaster({
     binDir,
     datadir,
     logFile: pathsOf(datadir).recoveryLog,
     superuser,
+    settings: Object.fromEntries(Object.entries(required).map(([name, value]) => [name, String(value)])),
     signal,
     log,
   });
   try {
-    await postBootstrap({ conninfo: postmaster.conninfo, settings, flags, log, signal });
+    await postBootstrap({ conninfo: postmaster.conninfo, settings, flags, pageChecksums, log, signal });
   } catch (error) {
     // The reason counts, not that the server also took its time to stop.
     await postmaster.stop("fast", settings.stopTimeout).catch((reason) => log.warn("guard", reason.message));
@@ -84,7 +104,8 @@ async function requireHarmlessFiles(
     failed_count: 0,
     last_archived_wal: null,
   };
-  const asked = { detach, evidence: { target: null, recovered: null, stanza } } as Asked;
+  const evidence = { target: null, recovered: null, stanza, backup: null, pageChecksums: null };
+  const asked = { detach, evidence } as Asked;
   const { status, summary, hint } = archiving.judge(facts, asked);
   if (status === "fail" || status === "unverified") {
     throw new RestoreError(status === "fail" ? "UNHEALTHY" : "UNVERIFIED", summary, { hint });

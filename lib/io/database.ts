@@ -3,6 +3,7 @@
 import pg from "pg";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { breakConnection, closeConnection, connect } from "./connection.ts";
+import { copyOut } from "./copy-out.ts";
 
 export type Row = Record<string, unknown>;
 
@@ -11,6 +12,11 @@ export interface Database {
   query<T extends object = Record<string, string | null>>(sql: string, values?: readonly unknown[]): Promise<T[]>;
   /** The one row of a query that has exactly one. */
   row<T extends object = Record<string, string | null>>(sql: string, values?: readonly unknown[]): Promise<T>;
+  /**
+   * The bytes of `COPY (… one column of bytea …) TO STDOUT (FORMAT binary)`, row by row as they arrive: half the size and a
+   * tenth of the work of bytea as text. A value is a view that is valid during the call only. No parameters.
+   */
+  bytes(copy: string, onValue: (value: Buffer | null) => void): Promise<void>;
 }
 
 export interface ConnectOptions {
@@ -71,7 +77,7 @@ export async function withDatabase<T>(
       if (rows.length !== 1) throw new Error(`expected one row, got ${rows.length}: ${sql.trim().slice(0, 80)}`);
       return rows[0] as never;
     };
-    return await use({ query, row });
+    return await use({ query, row, bytes: (copy, onValue) => copyOut(client, copy, onValue) });
   } catch (error) {
     signal?.throwIfAborted();
     throw error;

@@ -34,6 +34,19 @@ export interface CheckResult {
   hint: string | null;
 }
 
+/** Of the stopped instance, by pg_checksums. */
+export interface PageChecksums {
+  /** `off`: the cluster has none. */
+  status: "checked" | "off" | "not-checked";
+  /** Null when they were checked. */
+  why: string | null;
+  files: number;
+  blocks: number;
+  bad: number;
+  /** The first thousand bad ones; `file` is relative to the data directory. */
+  pages: { file: string; block: number }[];
+}
+
 export interface Report {
   schema_version: typeof REPORT_SCHEMA_VERSION;
   id: string;
@@ -56,6 +69,8 @@ export interface Report {
     stop_lsn: string;
     timeline: number;
     why: string;
+    /** Files in which pgBackRest found wrong page checksums when it made the backup. Absent in old reports. */
+    page_errors?: string[];
   } | null;
   /** How far recovery really got; taken before the first restart, which makes PostgreSQL forget it. */
   recovered: {
@@ -71,7 +86,11 @@ export interface Report {
     /** PostgreSQL's own log line on where recovery stopped; null at the end of the archive. */
     stop_reason: string | null;
     system_identifier: string;
+    /** First transaction ID of the new timeline, 32 bits: what is older came with the backup. Absent in old reports. */
+    next_xid?: string;
   } | null;
+  /** Null until the instance was stopped; absent in old reports. */
+  page_checksums?: PageChecksums | null;
   phases: Phase[];
   checks: CheckResult[];
   coverage: Record<string, unknown>;

@@ -21,10 +21,12 @@ export const HOOK_OPTIONS = [
   "recoveryTimeout",
   "recoveryStallTimeout",
   "stopTimeout",
+  "pageChecksums",
   "spaceReserve",
   "level",
   "jobs",
   "checkTimeout",
+  "verifyBudget",
   "maxRpo",
   "queries",
 ] as const satisfies readonly OptionName[];

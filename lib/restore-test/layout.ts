@@ -19,6 +19,7 @@ export interface Layout {
   hooksConfig: string;
   patroniConfig: string;
   receipt: string;
+  previousReport: string;
   hba: string;
   pgpass: string;
   /** Output of Patroni, its hooks and PostgreSQL; with the direct runner of the hooks and PostgreSQL. */
@@ -47,6 +48,7 @@ export function makeLayout(workDir: string, stanza: string, id: string): Layout 
     hooksConfig: `${directory}/hooks.yml`,
     patroniConfig: `${directory}/patroni.yml`,
     receipt: `${directory}/receipt.json`,
+    previousReport: `${directory}/previous-report.json`,
     hba: `${directory}/pg_hba.conf`,
     pgpass: `${directory}/pgpass`,
     log: `${directory}/patroni.log`,

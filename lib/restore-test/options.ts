@@ -6,6 +6,7 @@ export const RESTORE_TEST_OPTIONS = [
   "receipt",
   "runner",
   "report",
+  "previousReport",
   "keep",
   "json",
   "dryRun",
@@ -17,6 +18,9 @@ export const RESTORE_TEST_OPTIONS = [
   "timeout",
   "archiveTimeout",
   "keepMarkers",
+  "manifestBudget",
+  "manifestTimeout",
+  "manifestConnections",
   ...HOOK_OPTIONS,
 ] as const satisfies readonly OptionName[];
 export type RestoreTestOption = (typeof RESTORE_TEST_OPTIONS)[number];

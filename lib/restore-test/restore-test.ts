@@ -5,8 +5,8 @@ import { type Context, VERSION } from "../cli.ts";
 import { RestoreError, reportError } from "../errors.ts";
 import { readTextIfExists, writeAtomically } from "../io/files.ts";
 import { addFile, makeThrowaway, runAs } from "../io/throwaway.ts";
-import { mark } from "../mark/mark.ts";
-import type { Receipt } from "../mark/receipt.ts";
+import { manifestInput, mark } from "../mark/mark.ts";
+import { formatReceipt, type Receipt } from "../mark/receipt.ts";
 import type { Settings } from "../options.ts";
 import { newReport, type Report } from "../report/report.ts";
 import { describeReport } from "../report/report-text.ts";
@@ -96,6 +96,7 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
             timeoutMs: settings.timeout,
             archiveTimeoutMs: settings.archiveTimeout,
             keepMarkersMs: settings.keepMarkers,
+            manifest: manifestInput(settings),
           },
           { log, signal },
         );
@@ -156,10 +157,20 @@ async function makeHookFiles(
   const paths = { pgbackrestConfig: absolute(settings.pgbackrestConfig), binDir: absolute(settings.binDir) };
   const config = hooksConfig(
     { ...settings, ...(paths as Pick<typeof settings, "pgbackrestConfig" | "binDir">) },
-    { detach: "restore-test", logFormat: "json", superuser, ...(receipt === null ? {} : { receipt: layout.receipt }) },
+    {
+      detach: "restore-test",
+      logFormat: "json",
+      superuser,
+      previousReport: layout.previousReport,
+      ...(receipt === null ? {} : { receipt: layout.receipt }),
+    },
   );
   await addFile(layout.hooksConfig, user, config);
-  if (receipt !== null) await addFile(layout.receipt, user, `${JSON.stringify(receipt, null, 2)}\n`);
+  if (receipt !== null) await addFile(layout.receipt, user, formatReceipt(receipt));
+  // What earlier tests proved; a file of this test's own, because that one may be readable for its owner only.
+  const earlier = settings.previousReport ?? settings.report;
+  const report = earlier === undefined ? null : await readReport(earlier).catch(() => null);
+  if (report !== null) await addFile(layout.previousReport, user, JSON.stringify({ coverage: report.coverage }));
 }
 
 /** The hooks' report, or a new one when they wrote none. It never says more than what the whole test found. */

@@ -1,8 +1,9 @@
 /** The table of contents of a restore: plan, restore, recover, promote, detach, stop, hand over. */
 
 import { RestoreError, reportError } from "../errors.ts";
-import { list, makePrivateDirectory, removeTree, writeAtomically } from "../io/files.ts";
+import { list, makePrivateDirectory, readTextIfExists, removeTree, writeAtomically } from "../io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "../io/handover.ts";
+import { checkPageChecksums } from "../io/page-checksums.ts";
 import { findPatroni, superuserOf, watchPatroni } from "../io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, serverVersion } from "../io/postgres.ts";
@@ -31,6 +32,8 @@ export const BOOTSTRAP_OPTIONS = [
   "recoveryTimeout",
   "recoveryStallTimeout",
   "stopTimeout",
+  "pageChecksums",
+  "previousReport",
   "maxAttempts",
 ] as const;
 export type BootstrapSettings = Settings<(typeof BOOTSTRAP_OPTIONS)[number]>;
@@ -104,6 +107,7 @@ class Bootstrap {
     this.report.target = request.target;
     this.report.receipt_id = request.receipt?.id ?? null;
     const requestText = describeRequest(this.settings, request.target);
+    this.report.coverage = await carriedCoverage(this.settings.previousReport ?? this.reportPath);
     const attempts = await countAttempt(this.paths, requestText, this.settings.maxAttempts, this.log);
     const mayReport = this.settings.report !== undefined || (await list(this.paths.datadir)).length === 0;
     try {
@@ -233,8 +237,29 @@ class Bootstrap {
         this.log.info("detach", `subscriptions disabled: ${found.subscriptions.join(", ")}`);
       if (found.slots.length > 0) this.log.info("detach", `replication slots dropped: ${found.slots.join(", ")}`);
     });
-    await this.phase("stop", () => postmaster.stop("fast", this.settings.stopTimeout));
-    this.postmaster = undefined;
+    await this.phase("stop", async () => {
+      await postmaster.stop("fast", this.settings.stopTimeout);
+      this.postmaster = undefined;
+      await this.checkPages(plan.binDir);
+    });
+  }
+
+  /** While nothing can change them. What is wrong is for post-bootstrap to judge. */
+  private async checkPages(binDir: string): Promise<void> {
+    if (this.settings.pageChecksums === "skip") return;
+    const { log, signal } = this;
+    const datadir = this.paths.restoring;
+    const checked = await checkPageChecksums({
+      binDir,
+      datadir,
+      timeoutMs: this.settings.recoveryTimeout,
+      signal,
+      log,
+    });
+    this.report.page_checksums = checked;
+    if (checked.bad > 0) log.error("stop", `${checked.bad} of ${checked.blocks} pages have a wrong checksum`);
+    else if (checked.status === "checked") log.info("stop", `${checked.blocks} pages have right checksums`);
+    else log.warn("stop", `page checksums were not checked: ${checked.why}`);
   }
 
   private async handOver({ plan, receipt }: Preflight): Promise<void> {
@@ -296,5 +321,16 @@ class Bootstrap {
     if (!isWritten) {
       await write().catch((reason) => this.log.warn("preflight", `the report could not be written: ${reason.message}`));
     }
+  }
+}
+
+/** What earlier restores of this service proved goes from report to report. It only decides what is looked at first. */
+async function carriedCoverage(path: string): Promise<Report["coverage"]> {
+  try {
+    const earlier = JSON.parse((await readTextIfExists(path)) ?? "{}") as Partial<Report>;
+    const provenAt = earlier.coverage?.proven_at;
+    return provenAt === undefined ? {} : { proven_at: provenAt };
+  } catch {
+    return {};
   }
 }

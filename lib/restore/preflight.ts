@@ -139,7 +139,10 @@ export async function examine(
   const base = {
     stanza,
     target,
-    backup: reportBackup(backup, choice.why),
+    backup: {
+      ...reportBackup(backup, choice.why),
+      page_errors: set === FAILED ? [] : pageErrorsOf(backup.error, set.pageErrors),
+    },
     tablespaces,
     links: settings.linkMap ?? [],
   };
@@ -321,3 +324,7 @@ async function failedCopy(datadir: string): Promise<{ path: string; bytes: numbe
   const path = pathsOf(datadir).failed;
   return (await exists(path)) ? { path, bytes: await directorySize(path) } : undefined;
 }
+
+/** `info` may say that there were errors and not where. */
+const pageErrorsOf = (hasErrors: boolean, files: readonly string[]) =>
+  files.length > 0 || !hasErrors ? [...files] : ["a file that pgBackRest does not name"];

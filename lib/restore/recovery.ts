@@ -6,6 +6,7 @@ import { readTextIfExists } from "../io/files.ts";
 import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
 import type { Log } from "../log.ts";
+import { toXid32 } from "../manifest/horizon.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import { parseWalName, walName } from "../postgres/lsn.ts";
 import { describeTarget } from "../postgres/target.ts";
@@ -222,11 +223,14 @@ export async function confirmPromotion(
   }
   const user = await superuser();
   const facts = await withDatabase({ ...postmaster.conninfo, user }, { statementTimeoutMs: 60_000 }, (db) =>
-    db.row<{ in_recovery: string; lsn: string | null; last_commit: string | null; timeline: string; system: string }>(
+    db.row<
+      Record<"in_recovery" | "timeline" | "system" | "next_xid", string> & Record<"lsn" | "last_commit", string | null>
+    >(
       `SELECT pg_is_in_recovery()::text AS in_recovery, pg_last_wal_replay_lsn()::text AS lsn,
               to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS last_commit,
               left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
-              (SELECT system_identifier::text FROM pg_control_system()) AS system`,
+              (SELECT system_identifier::text FROM pg_control_system()) AS system,
+              pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid`,
     ),
   );
   if (facts.in_recovery !== "false")
@@ -241,6 +245,7 @@ export async function confirmPromotion(
     segments: postmaster.said.segments,
     stop_reason: postmaster.said.stopReason,
     system_identifier: facts.system,
+    next_xid: toXid32(facts.next_xid),
   };
   await confirmTarget(recovered, postmaster, input);
   return recovered;

@@ -13,6 +13,7 @@ const OPTIONS = [
   "jobs",
   "checkTimeout",
   "maxRpo",
+  "verifyBudget",
   "detach",
   "binDir",
   "queries",

@@ -1,10 +1,22 @@
 import type { Script } from "../cli.ts";
 import { writeAtomically } from "../io/files.ts";
-import { checkSource, mark, requireWritable } from "../mark/mark.ts";
-import { describeReceipt } from "../mark/receipt.ts";
+import { checkSource, manifestInput, mark, requireWritable } from "../mark/mark.ts";
+import { describeReceipt, formatReceipt } from "../mark/receipt.ts";
 import { refuseSecretFlag } from "../settings.ts";
 
-const OPTIONS = ["source", "receipt", "timeout", "archiveTimeout", "keepMarkers", "queries", "json", "dryRun"] as const;
+const OPTIONS = [
+  "source",
+  "receipt",
+  "timeout",
+  "archiveTimeout",
+  "keepMarkers",
+  "manifestBudget",
+  "manifestTimeout",
+  "manifestConnections",
+  "queries",
+  "json",
+  "dryRun",
+] as const;
 
 export const script: Script<(typeof OPTIONS)[number]> = {
   name: "mark",
@@ -29,6 +41,7 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       timeoutMs: settings.timeout,
       archiveTimeoutMs: settings.archiveTimeout,
       keepMarkersMs: settings.keepMarkers,
+      manifest: manifestInput(settings),
     };
     if (settings.dryRun) {
       const { serverVersion, systemIdentifier, timeline, databases } = await checkSource(input, { log, signal });
@@ -41,7 +54,7 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       return;
     }
     const receipt = await mark(input, { log, signal });
-    const text = `${JSON.stringify(receipt, null, 2)}\n`;
+    const text = formatReceipt(receipt);
     await writeAtomically(receiptFile, text);
     print(settings.json ? text : `${describeReceipt(receipt)}\n${"receipt".padEnd(14)} ${receiptFile}`);
   },

@@ -3,6 +3,7 @@
  * the "not yet proven" file removed; whatever happens before leaves both as they were.
  */
 
+import { evidenceOf } from "../checks/check.ts";
 import { ask } from "../checks/edge.ts";
 import { messageOf, RestoreError, reportError } from "../errors.ts";
 import { readTextIfExists, readTextOrExplain, removeTree, syncDirectory, writeAtomically } from "../io/files.ts";
@@ -10,10 +11,11 @@ import type { Log } from "../log.ts";
 import { parseReceipt, type Receipt } from "../mark/receipt.ts";
 import type { Settings } from "../options.ts";
 import { type Conninfo, describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
-import { type Phase, REPORT_SCHEMA_VERSION, type Report } from "../report/report.ts";
+import { type PageChecksums, type Phase, REPORT_SCHEMA_VERSION, type Report } from "../report/report.ts";
 import { pathsOf, type Unproven } from "../restore/state.ts";
 import { readUnproven, writeUnproven } from "../restore/unproven.ts";
 import { formatDuration } from "../units.ts";
+import { ledgerOf } from "./coverage.ts";
 import { cannotConnect, conclude, confirmSameRun, verdictError, verifyInstance } from "./verify.ts";
 
 export const POST_BOOTSTRAP_OPTIONS = [
@@ -23,6 +25,7 @@ export const POST_BOOTSTRAP_OPTIONS = [
   "jobs",
   "checkTimeout",
   "maxRpo",
+  "verifyBudget",
   "detach",
   "binDir",
   "queries",
@@ -39,6 +42,8 @@ export interface PostBootstrapInput {
   now?: () => Date;
   /** False when the Patroni that called is gone or is leaving: nobody would take the instance over. */
   stillWanted?: () => Promise<boolean>;
+  /** Of the instance as it was stopped just now, instead of what bootstrap saw. */
+  pageChecksums?: PageChecksums | undefined;
 }
 
 /** The only operand. Throws SETTINGS_INVALID, without any of its values. */
@@ -70,7 +75,8 @@ export async function postBootstrap(input: PostBootstrapInput): Promise<Report> 
   const datadir = await dataDirectoryOf(conninfo, settings.checkTimeout, signal);
   const unproven = await requireUnproven(datadir);
   const reportPath = settings.report ?? unproven.report;
-  const found = await readReport(reportPath, unproven);
+  const read = await readReport(reportPath, unproven);
+  const found = { ...read, page_checksums: input.pageChecksums ?? read.page_checksums ?? null };
   log.info("verify", `checking ${datadir}`, { server: describeConninfo(conninfo), report: reportPath });
 
   // An earlier run may have been interrupted between its verdict and the end.
@@ -84,13 +90,15 @@ export async function postBootstrap(input: PostBootstrapInput): Promise<Report> 
     const result = await verifyInstance({
       conninfo,
       receipt,
-      evidence: { target: found.target, recovered: found.recovered, stanza: found.stanza ?? unproven.stanza },
+      evidence: { ...evidenceOf(found), stanza: found.stanza ?? unproven.stanza },
       level: settings.level,
       detach: flags.detach === undefined ? unproven.detach : settings.detach,
       jobs: settings.jobs,
       checkTimeoutMs: settings.checkTimeout,
       maxRpoMs: settings.maxRpo,
       queries: settings.queries ?? [],
+      budgetMs: settings.verifyBudget,
+      ledger: ledgerOf(found),
       binDir: settings.binDir,
       startedAt: new Date(found.started_at),
       now,

@@ -1,6 +1,6 @@
 /** `verify`: what it is asked, where its evidence comes from, and the report it makes up for an instance that has none. */
 
-import type { Evidence } from "../checks/check.ts";
+import { type Evidence, evidenceOf } from "../checks/check.ts";
 import { ask } from "../checks/edge.ts";
 import { messageOf, RestoreError } from "../errors.ts";
 import { readTextIfExists, readTextOrExplain } from "../io/files.ts";
@@ -10,6 +10,7 @@ import type { Settings } from "../options.ts";
 import { type Conninfo, describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
 import { newReport, type Report } from "../report/report.ts";
 import { pathsOf } from "../restore/state.ts";
+import { ledgerOf } from "./coverage.ts";
 import { looksLikeReport } from "./post-bootstrap.ts";
 import { cannotConnect, conclude, verifyInstance } from "./verify.ts";
 
@@ -22,6 +23,8 @@ export const VERIFY_OPTIONS = [
   "jobs",
   "checkTimeout",
   "maxRpo",
+  "previousReport",
+  "verifyBudget",
   "detach",
   "binDir",
   "queries",
@@ -44,8 +47,8 @@ export async function verifyByHand({ settings, operands, log, signal }: VerifyBy
       ? null
       : parseReceipt(await readTextOrExplain(settings.receipt, "receipt"), settings.receipt);
   const restored = await findReport(conninfo, settings, log, signal);
-  const evidence: Evidence | null =
-    restored === null ? null : { target: restored.target, recovered: restored.recovered, stanza: restored.stanza };
+  // The pages were looked at before this server ran, perhaps long ago: that proves nothing now.
+  const evidence: Evidence | null = restored === null ? null : { ...evidenceOf(restored), pageChecksums: null };
   const result = await verifyInstance({
     conninfo,
     receipt,
@@ -56,6 +59,8 @@ export async function verifyByHand({ settings, operands, log, signal }: VerifyBy
     checkTimeoutMs: settings.checkTimeout,
     maxRpoMs: settings.maxRpo,
     queries: settings.queries ?? [],
+    budgetMs: settings.verifyBudget,
+    ledger: ledgerOf(await previousReport(settings.previousReport, restored)),
     binDir: settings.binDir,
     startedAt: restored === null ? undefined : new Date(restored.started_at),
     log,
@@ -99,6 +104,13 @@ function connectionOf(flag: string | undefined, operands: readonly string[]): Co
     });
   }
   return conninfo;
+}
+
+async function previousReport(path: string | undefined, restored: Report | null): Promise<Report | null> {
+  if (path === undefined) return restored;
+  const report = toReport(await readTextOrExplain(path, "report"));
+  if (report !== null) return report;
+  throw new RestoreError("SETTINGS_INVALID", `${path} is not a report of this version`);
 }
 
 /** The report of the restore, when this machine has one for the instance; null leaves its checks out. */

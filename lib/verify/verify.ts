@@ -4,14 +4,16 @@ import { type Asked, type Check, type CheckLevel, type Evidence, runChecks } fro
 import { ask, openEdge, readServerRun, type ServerRun } from "../checks/edge.ts";
 import { describeFailure, isAway } from "../checks/failure.ts";
 import { CHECKS } from "../checks/index.ts";
-import { recoveryPointMs } from "../checks/marker.ts";
+import { recoveryPointMs } from "../checks/recentness/marker.ts";
+import type { Ledger } from "../checks/relations.ts";
 import { RestoreError, reportError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { collectManifest } from "../mark/manifest.ts";
+import { askRestored } from "../manifest/manifest.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
 import { type Conninfo, describeConninfo } from "../postgres/conninfo.ts";
 import { type CheckResult, judge, type Report } from "../report/report.ts";
+import { coverageOf } from "./coverage.ts";
 
 export interface VerifyInput {
   conninfo: Conninfo;
@@ -24,6 +26,10 @@ export interface VerifyInput {
   checkTimeoutMs: number;
   maxRpoMs: number;
   queries: readonly UserQuery[];
+  /** At level standard: what the checks of the data may take together. */
+  budgetMs: number;
+  /** What earlier reports of this service proved, and when. */
+  ledger: Ledger;
   binDir?: string | undefined;
   /** Start of the restore, when it is known. */
   startedAt?: Date | undefined;
@@ -63,8 +69,27 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     maxRpoMs: input.maxRpoMs,
     startedAt: input.startedAt ?? startedAt,
     queries: input.queries,
+    ledger: input.ledger,
   };
+  const bytes = { done: 0, total: 0 };
+  const checks = input.checks ?? CHECKS;
+  log.info(PHASE, `${checks.length} checks of level ${input.level}`, { server: describeConninfo(conninfo) });
+  const progress = log.progress(PHASE);
+  const running = new Set<string>();
+  let done = 0;
+  const show = () =>
+    progress.update({
+      // The checks of the data share their work: how much of it is done says more than how many have finished.
+      ...(bytes.total > 0 ? { bytes: bytes.done, totalBytes: bytes.total } : { fraction: done / checks.length }),
+      note: `${done} of ${checks.length} checks${running.size > 0 ? `, now ${[...running].join(", ")}` : ""}`,
+    });
   const edge = openEdge({
+    onProgress: ({ doneBytes, totalBytes }) => {
+      bytes.done = doneBytes;
+      bytes.total = totalBytes;
+      show();
+    },
+    budgetMs: input.level === "standard" ? input.budgetMs : null,
     conninfo,
     asked,
     signal,
@@ -74,23 +99,21 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     serverVersion: server.versionNumber,
     begin: server.run,
     // The source was asked the receipt's queries, so this instance is asked the same.
-    collectManifest: (limit) =>
-      collectManifest(conninfo, {
+    collectManifest: (limit) => {
+      const manifest = input.receipt?.manifest;
+      const basis = {
+        horizon: { xid: manifest?.horizon ?? "3" },
+        seed: manifest?.seed ?? "0",
+        nextXid: input.evidence?.recovered?.next_xid ?? manifest?.next_xid ?? "3",
+      };
+      return askRestored(conninfo, basis, {
         queries: input.receipt?.queries ?? [],
+        connections: input.jobs,
         statementTimeoutMs: input.checkTimeoutMs,
         signal: limit,
-      }),
+      });
+    },
   });
-  const checks = input.checks ?? CHECKS;
-  log.info(PHASE, `${checks.length} checks of level ${input.level}`, { server: describeConninfo(conninfo) });
-  const progress = log.progress(PHASE);
-  const running = new Set<string>();
-  let done = 0;
-  const show = () =>
-    progress.update({
-      fraction: done / checks.length,
-      note: `${done} of ${checks.length} checks${running.size > 0 ? `, now ${[...running].join(", ")}` : ""}`,
-    });
   const outcomes = await runChecks(checks, asked, edge, {
     jobs: input.jobs,
     timeoutMs: input.checkTimeoutMs,
@@ -108,7 +131,14 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
   const results = outcomes.map((outcome) => outcome.result);
   return {
     checks: results,
-    coverage: coverageOf(outcomes, input.level),
+    coverage: coverageOf({
+      outcomes,
+      level: input.level,
+      relations: input.level === "quick" ? [] : await edge.relations().catch(() => []),
+      proven: edge.pool.objects,
+      ledger: input.ledger,
+      now: new Date(),
+    }),
     rpoMs: recoveryPointMs(asked, provenCommits(results, input.evidence)),
     serverVersion: server.version,
     run: server.run,
@@ -157,20 +187,6 @@ export function cannotConnect(conninfo: Conninfo, error: unknown): RestoreError 
 function logResult(log: Log, { status, id, summary, duration_ms }: CheckResult): void {
   const say = status === "fail" || status === "unverified" ? log.error : status === "warn" ? log.warn : log.info;
   if (status !== "skipped") say(PHASE, `${id}: ${summary}`, { status, duration_ms });
-}
-
-/** What was proven, and what was not looked at: a healthy verdict says no more than this. */
-function coverageOf(outcomes: Awaited<ReturnType<typeof runChecks>>, level: CheckLevel): Record<string, unknown> {
-  const merged: Record<string, unknown> = { level };
-  for (const { coverage } of outcomes) Object.assign(merged, coverage);
-  const count = (status: CheckResult["status"]) => outcomes.filter((o) => o.result.status === status).length;
-  const notCovered = ["table rows: no check of this version reads them"];
-  const moved = outcomes.flatMap((o) => (Array.isArray(o.result.facts.moved) ? o.result.facts.moved : []));
-  if (moved.length > 0) notCovered.push(`in motion on the source: ${moved.join(", ")}`);
-  for (const { result } of outcomes) {
-    if (result.status === "skipped") notCovered.push(`${result.id}: ${result.summary}`);
-  }
-  return { ...merged, checks_passed: count("pass"), checks_skipped: count("skipped"), not_covered: notCovered };
 }
 
 /** Commits that are certainly in the data: the replayed ones, and the marker that was found. */

@@ -1,13 +1,27 @@
 /** What a judgement is asked, with the receipt and the evidence of a restore on which nothing is wrong. */
 
 import type { Asked, Evidence } from "../../../lib/checks/check.ts";
+import type { Manifest } from "../../../lib/manifest/schema.ts";
 import type { Receipt } from "../../../lib/mark/receipt.ts";
 
 export const TARGET_TIME = "2026-11-22 10:00:00.123456+00";
 export const SYSTEM_IDENTIFIER = "7711153000826630564";
 
+export const emptyManifest: Manifest = {
+  horizon: "1000",
+  next_xid: "1010",
+  seed: "42",
+  objects: [],
+  sequences: [],
+  sequences_moved: 0,
+  tables: [],
+  queries: [],
+  collation_mismatches: [],
+  not_covered: [],
+};
+
 export const receipt: Receipt = {
-  schema_version: 1,
+  schema_version: 2,
   id: "20261122T100000Z-1a2b3c4d",
   marked_at: "2026-11-22 10:00:00.120000+00",
   target: { time: TARGET_TIME, lsn: "0/5000028", name: "patroni-restore-20261122T100000Z-1a2b3c4d" },
@@ -22,7 +36,7 @@ export const receipt: Receipt = {
   databases: ["app", "postgres"],
   superusers: ["postgres"],
   shared_preload_libraries: "",
-  manifest: [],
+  manifest: emptyManifest,
   queries: [],
 };
 
@@ -38,6 +52,8 @@ export const evidence = {
     system_identifier: SYSTEM_IDENTIFIER,
   },
   stanza: "demo",
+  backup: null,
+  pageChecksums: null,
 } satisfies Evidence;
 
 export const asked: Asked = {
@@ -48,4 +64,5 @@ export const asked: Asked = {
   maxRpoMs: 25 * 3_600_000,
   startedAt: new Date("2026-11-22T10:00:05Z"),
   queries: [],
+  ledger: {},
 };

@@ -100,7 +100,7 @@ describe("running checks", () => {
     const order: string[] = [];
     const counted = (id: string, last = false) =>
       check(id, {
-        ...(last ? { last: true as const } : {}),
+        ...(last ? { stage: "last" as const } : {}),
         async collect() {
           most = Math.max(most, ++running);
           if (last) expect(running).toBe(1);

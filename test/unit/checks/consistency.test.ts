@@ -1,11 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { type DatabaseFacts, databasesReadable } from "../../../lib/checks/databases.ts";
-import { manifest, queries } from "../../../lib/checks/manifest.ts";
-import { type Dump, dumpCommand, schemaDump } from "../../../lib/checks/schema-dump.ts";
+import { type DatabaseFacts, databasesReadable } from "../../../lib/checks/catalogs/databases.ts";
+import { type Dump, dumpCommand, schemaDump } from "../../../lib/checks/catalogs/schema-dump.ts";
 import { serverStayedUp } from "../../../lib/checks/server-stayed-up.ts";
-import type { ManifestAnswer } from "../../../lib/mark/manifest.ts";
-import type { ManifestEntry } from "../../../lib/mark/receipt.ts";
-import { asked, receipt } from "./asked.ts";
+import { asked, emptyManifest, receipt } from "./asked.ts";
 
 describe("databases-readable", () => {
   const database = (name: string, change: Partial<DatabaseFacts> = {}): DatabaseFacts => ({
@@ -42,15 +39,8 @@ describe("databases-readable", () => {
   });
 
   test("does not miss a database that came or went while the source was marked", () => {
-    const moved: ManifestEntry = {
-      id: "databases",
-      database: null,
-      question: "databases",
-      count: 2,
-      digest: "",
-      moved: true,
-    };
-    const given = { ...asked, receipt: { ...receipt, manifest: [moved] } };
+    const objects = [{ database: null, question: "databases", objects: {}, moved: ["app"], complete: true }];
+    const given = { ...asked, receipt: { ...receipt, manifest: { ...emptyManifest, objects } } };
     expect(judge([database("postgres")], given).status).toBe("pass");
   });
 
@@ -74,6 +64,17 @@ describe("schema-dump", () => {
     ...(error === undefined ? {} : { error }),
   });
   const judge = (...dumps: Dump[]) => schemaDump.judge({ dumps, not_connectable: [] }, asked);
+
+  test("tables that prepared transactions hold locked are no pass: they are named", () => {
+    const dumps: Dump[] = [
+      { of: "app", outcome: "ok", duration_ms: 1, left_out: ['"shop"."orders"'] },
+      { of: "globals", outcome: "ok", duration_ms: 1 },
+    ];
+    expect(schemaDump.judge({ dumps, not_connectable: [] }, asked)).toMatchObject({
+      status: "warn",
+      summary: expect.stringContaining('app: "shop"."orders"'),
+    });
+  });
 
   test("passes when every database and the globals were dumped", () => {
     expect(judge(dump("app"), dump("postgres"), dump("globals"))).toMatchObject({
@@ -122,94 +123,6 @@ describe("schema-dump", () => {
       delete process.env.PGPASSFILE;
       delete process.env.PGOPTIONS;
     }
-  });
-});
-
-const entry = (id: string, digest: string, moved = false, question = "tables"): ManifestEntry => ({
-  id,
-  database: "app",
-  question,
-  count: 3,
-  digest,
-  moved,
-});
-const answer = (id: string, digest: string, change: Partial<ManifestAnswer> = {}): ManifestAnswer => ({
-  id,
-  database: "app",
-  question: "tables",
-  count: 3,
-  digest,
-  ...change,
-});
-const withManifest = (...entries: ManifestEntry[]) => ({ ...asked, receipt: { ...receipt, manifest: entries } });
-
-describe("manifest", () => {
-  test("passes on equal answers and counts what moved as not covered", () => {
-    const given = withManifest(entry("a", "1"), entry("b", "2", true));
-    expect(manifest.judge({ answers: [answer("a", "1"), answer("b", "9")] }, given)).toMatchObject({
-      status: "pass",
-      coverage: { manifest_entries: 2, manifest_equal: 1, manifest_moved: 1 },
-    });
-  });
-
-  test("fails on another digest, on another count and on a missing answer, and names each", () => {
-    const given = withManifest(entry("a", "1"), entry("b", "2"), entry("c", "3"));
-    const judged = manifest.judge({ answers: [answer("a", "9"), answer("b", "2", { count: 2 })] }, given);
-    expect(judged.status).toBe("fail");
-    expect(judged.summary).toContain("a (3 rows, another content)");
-    expect(judged.summary).toContain("b (3 rows on the source, 2 here)");
-    expect(judged.summary).toContain("c (no answer)");
-  });
-
-  test("an answer that the source gave and that fails here is a difference, unless it only could not be had", () => {
-    const given = withManifest(entry("a", "1"), entry("b", "2"));
-    const failing = (sqlState: string) => [answer("a", "1"), answer("b", "", { problem: { sqlState, message: "no" } })];
-    expect(manifest.judge({ answers: failing("58P01") }, given).status).toBe("fail");
-    expect(manifest.judge({ answers: failing("57014") }, given).status).toBe("unverified");
-    expect(manifest.judge({ answers: failing("42501") }, given).status).toBe("unverified");
-  });
-
-  test("proves nothing when there is nothing to compare, or when everything moved", () => {
-    expect(manifest.judge({ answers: [] }, withManifest()).status).toBe("unverified");
-    expect(manifest.judge({ answers: [answer("a", "1")] }, withManifest(entry("a", "1", true))).status).toBe(
-      "unverified",
-    );
-  });
-
-  test("warns of what the source was not asked", () => {
-    const given = withManifest(entry("a", "1"));
-    expect(manifest.judge({ answers: [answer("a", "1"), answer("new", "1")] }, given).status).toBe("warn");
-  });
-});
-
-describe("queries", () => {
-  const query = { name: "orders", database: "app", sql: "SELECT 1" };
-  const id = 'app: query "orders"';
-  const given = {
-    ...asked,
-    receipt: { ...receipt, queries: [query], manifest: [entry("a", "1"), entry(id, "1", false, "query")] },
-  };
-  const answers = (digest: string) => [answer("a", "1"), answer(id, digest, { question: "query" })];
-
-  test("are judged apart from the rest of the manifest", () => {
-    expect(queries.judge({ answers: answers("1") }, given)).toMatchObject({
-      status: "pass",
-      coverage: { queries_entries: 1, queries_equal: 1 },
-    });
-    expect(queries.judge({ answers: answers("2") }, given).status).toBe("fail");
-    expect(manifest.judge({ answers: answers("2") }, given).status).toBe("pass");
-  });
-
-  test("a query of the settings file that the source was never asked cannot be compared", () => {
-    const other = { ...query, sql: "SELECT 2" };
-    expect(queries.judge({ answers: answers("1") }, { ...given, queries: [query] }).status).toBe("pass");
-    expect(queries.judge({ answers: answers("1") }, { ...given, queries: [other] }).status).toBe("unverified");
-  });
-
-  test("are not asked for when neither the receipt nor the settings hold any", () => {
-    expect(queries.skip?.(asked)).not.toBeNull();
-    expect(queries.skip?.(given)).toBeNull();
-    expect(queries.skip?.({ ...asked, queries: [query] })).toBeNull();
   });
 });
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { lastCommit } from "../../../lib/checks/last-commit.ts";
-import { fenceAbsent, markerPresent, newestMarker, recoveryPointMs } from "../../../lib/checks/marker.ts";
-import { promoted } from "../../../lib/checks/promoted.ts";
-import { systemIdentifier } from "../../../lib/checks/system-identifier.ts";
-import { parseHistory, timeline } from "../../../lib/checks/timeline.ts";
+import { lastCommit } from "../../../lib/checks/recentness/last-commit.ts";
+import { fenceAbsent, markerPresent, newestMarker, recoveryPointMs } from "../../../lib/checks/recentness/marker.ts";
+import { promoted } from "../../../lib/checks/recentness/promoted.ts";
+import { systemIdentifier } from "../../../lib/checks/recentness/system-identifier.ts";
+import { parseHistory, timeline } from "../../../lib/checks/recentness/timeline.ts";
 import { asked, evidence, receipt, SYSTEM_IDENTIFIER, TARGET_TIME } from "./asked.ts";
 
 const withoutReceipt = { ...asked, receipt: null };

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { archiveDestination, archiving } from "../../../lib/checks/archiving.ts";
-import { jobs } from "../../../lib/checks/jobs.ts";
-import { preparedTransactions } from "../../../lib/checks/prepared-transactions.ts";
-import { recoverySettings } from "../../../lib/checks/recovery-settings.ts";
-import { slots, subscriptions, synchronousStandbyNames } from "../../../lib/checks/replication.ts";
+import { archiveDestination, archiving } from "../../../lib/checks/safety/archiving.ts";
+import { jobs } from "../../../lib/checks/safety/jobs.ts";
+import { preparedTransactions } from "../../../lib/checks/safety/prepared-transactions.ts";
+import { recoverySettings } from "../../../lib/checks/safety/recovery-settings.ts";
+import { slots, subscriptions, synchronousStandbyNames } from "../../../lib/checks/safety/replication.ts";
 import { asked, evidence } from "./asked.ts";
 
 const clone = { ...asked, detach: "clone" } as const;

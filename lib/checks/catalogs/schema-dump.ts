@@ -1,0 +1,214 @@
+/** Every object readable: each database dumped without its rows, and the globals, to nowhere. */
+
+import { messageOf } from "../../errors.ts";
+import { type CommandResult, runCommand } from "../../io/command.ts";
+import { exists } from "../../io/files.ts";
+import { LOCKED_RELATIONS } from "../../manifest/question.ts";
+import { type Conninfo, formatConninfo } from "../../postgres/conninfo.ts";
+import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { type Edge, MAINTENANCE_DATABASE, readServerRun } from "../edge.ts";
+import { describeFailure, isAway, isDamage } from "../failure.ts";
+
+export interface Dump {
+  /** Database, or `globals`. */
+  of: string;
+  outcome: "ok" | "failed" | "not-run";
+  duration_ms: number;
+  /** Tables that a prepared transaction holds for itself alone: not dumped. */
+  left_out?: readonly string[];
+  /** The program's own last lines. */
+  error?: string;
+  hint?: string;
+}
+
+export interface SchemaDumpFacts {
+  dumps: Dump[];
+  /** Databases that nobody can connect to (template0, invalid ones). */
+  not_connectable: string[];
+}
+
+export const schemaDump: Check<SchemaDumpFacts> = {
+  id: "schema-dump",
+  claim: "consistency",
+  levels: EVERY_LEVEL,
+  async collect(edge) {
+    const databases = await edge.sql(MAINTENANCE_DATABASE, (database) =>
+      database.query<{ datname: string; connectable: string }>(
+        `SELECT datname, (datallowconn AND datconnlimit <> -2)::text AS connectable
+           FROM pg_database ORDER BY pg_database_size(oid) DESC`,
+      ),
+    );
+    const connectable = databases.filter((d) => d.connectable === "true").map((d) => d.datname);
+    const work = [
+      ...connectable.map((name) => () => dump(edge, "pg_dump", name)),
+      ...(connectable.length > 0 ? [() => dump(edge, "pg_dumpall", null)] : []),
+    ];
+    return {
+      dumps: await inParallel(work, edge.jobs, (run) => run()),
+      not_connectable: databases.filter((d) => d.connectable !== "true").map((d) => d.datname),
+    };
+  },
+  judge({ dumps }): Judgement {
+    const databases = dumps.filter((d) => d.of !== GLOBALS);
+    const coverage = {
+      databases_dumped: databases.filter((d) => d.outcome === "ok").length,
+      globals_dumped: dumps.some((d) => d.of === GLOBALS && d.outcome === "ok"),
+    };
+    if (databases.length === 0) {
+      return { status: "fail", summary: "there is no database to dump", coverage };
+    }
+    const failed = dumps.filter((d) => d.outcome === "failed");
+    const notRun = dumps.filter((d) => d.outcome === "not-run");
+    const first = failed[0] ?? notRun[0];
+    if (first !== undefined) {
+      const what = failed.length > 0 ? "cannot be dumped" : "could not be dumped";
+      const bad = failed.length > 0 ? failed : notRun;
+      return {
+        status: failed.length > 0 ? "fail" : "unverified",
+        summary: `${enumerate(bad.map((d) => d.of))} ${what}: ${first.error}`,
+        hint: first.hint,
+        coverage,
+      };
+    }
+    const dumped = `${plural(databases.length, "database")} and the globals were dumped without rows`;
+    const leftOut = databases.flatMap((d) => (d.left_out ?? []).map((table) => `${d.of}: ${table}`));
+    if (leftOut.length > 0) {
+      return {
+        status: "warn",
+        summary: `${dumped}, but for what prepared transactions hold locked: ${enumerate(leftOut)}`,
+        hint: "see prepared-transactions: commit or roll back what was left in doubt",
+        coverage,
+      };
+    }
+    return { status: "pass", summary: `${dumped}: every object is readable`, coverage };
+  },
+};
+
+const GLOBALS = "globals";
+
+async function dump(edge: Edge, program: "pg_dump" | "pg_dumpall", database: string | null): Promise<Dump> {
+  const of = database ?? GLOBALS;
+  const file = await findProgram(program, edge);
+  const command = dumpCommand(program, edge.conninfo, database, edge.statementTimeoutMs);
+  const locked = database === null ? [] : await lockedTables(edge, database);
+  const args = [...command.args, ...locked.map((pattern) => `--exclude-table=${pattern}`)];
+  const { env } = command;
+  let result: CommandResult;
+  const startedAt = performance.now();
+  try {
+    result = await runCommand(file, args, { signal: edge.signal, env, discardStdout: true });
+  } catch (error) {
+    edge.signal.throwIfAborted();
+    return { of, outcome: "not-run", duration_ms: Math.round(performance.now() - startedAt), error: messageOf(error) };
+  }
+  const duration_ms = Math.round(result.durationMs);
+  const left = locked.length > 0 ? { left_out: locked } : {};
+  if (result.exitCode === 0) return { of, outcome: "ok", duration_ms, ...left };
+  const error = lastLines(result.stderr) || `${program} ended with ${result.signal ?? result.exitCode}`;
+  return { of, duration_ms, ...(await blame(edge, database, program, result, error)) };
+}
+
+/** What a prepared transaction holds for itself alone, as pg_dump's patterns: it would wait for them for ever. */
+async function lockedTables(edge: Edge, database: string): Promise<string[]> {
+  const rows = await edge
+    .sql(database, (db) =>
+      db.query<{ pattern: string }>(
+        `SELECT format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS pattern
+           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.oid IN (${LOCKED_RELATIONS} AND l.pid IS NULL)`,
+      ),
+    )
+    .catch((error) => {
+      edge.signal.throwIfAborted();
+      // The dump itself will say what is wrong.
+      edge.failures.push(error);
+      return [];
+    });
+  return rows.map((row) => row.pattern);
+}
+
+/** libpq's own form, without anything secret: argv shows in ps. */
+export function dumpCommand(
+  program: "pg_dump" | "pg_dumpall",
+  conninfo: Conninfo,
+  database: string | null,
+  lockTimeoutMs: number,
+): { args: string[]; env: NodeJS.ProcessEnv } {
+  const { password, sslpassword: _, ...open } = conninfo;
+  const target = { ...open, dbname: database ?? open.dbname ?? MAINTENANCE_DATABASE };
+  return {
+    args: [
+      program === "pg_dump" ? "--schema-only" : "--globals-only",
+      "--no-password",
+      `--lock-wait-timeout=${Math.min(lockTimeoutMs, 2 ** 31 - 1)}`,
+      `--dbname=${formatConninfo(target)}`,
+    ],
+    // The programs' own messages in English, whatever the machine speaks: they are read below.
+    env: { ...process.env, LC_ALL: "C", ...(password === undefined ? {} : { PGPASSWORD: password }) },
+  };
+}
+
+/** A dump failed: the data's fault only if the server is the same as at the beginning and lets this role read. */
+async function blame(
+  edge: Edge,
+  database: string | null,
+  program: string,
+  result: CommandResult,
+  error: string,
+): Promise<Pick<Dump, "outcome" | "error" | "hint">> {
+  if (/server version mismatch/.test(result.stderr)) {
+    const hint = `${program} is older than the server: give --bin-dir with the programs of the server's version`;
+    return { outcome: "not-run", error, hint };
+  }
+  if (/permission denied/.test(result.stderr)) {
+    return { outcome: "not-run", error, hint: "connect as a superuser of the restored instance" };
+  }
+  if (/lock timeout|could not obtain lock/.test(result.stderr)) {
+    return { outcome: "not-run", error, hint: "another session holds a lock: see pg_locks" };
+  }
+  try {
+    const run = await edge.sql(database, readServerRun);
+    if (!sameRun(run, edge.begin)) {
+      return { outcome: "not-run", error, hint: "the server restarted or crashed meanwhile" };
+    }
+    if (/connection to server .* failed|could not connect/.test(result.stderr)) {
+      return { outcome: "not-run", error, hint: `${program} could not connect, though the other checks can` };
+    }
+  } catch (failure) {
+    edge.signal.throwIfAborted();
+    edge.failures.push(failure);
+    const { message, hint } = describeFailure(failure);
+    const readable = isAway(failure) || !isDamage(failure);
+    return { outcome: readable ? "not-run" : "failed", error: `${error}; ${message}`, ...(hint ? { hint } : {}) };
+  }
+  return {
+    outcome: "failed",
+    error,
+    hint: "the catalog of the restored instance is damaged: the statement that failed is in the server log",
+  };
+}
+
+export const sameRun = (a: Edge["begin"], b: Edge["begin"]) =>
+  a.postmasterStartedAt === b.postmasterStartedAt && a.checkpointer === b.checkpointer;
+
+/** The server's own version first: a wrapper in PATH may choose another (Debian's pg_wrapper). */
+async function findProgram(program: string, edge: Edge): Promise<string> {
+  const major = Math.floor(edge.serverVersion / 10_000);
+  const directories =
+    edge.binDir === undefined
+      ? [`/usr/lib/postgresql/${major}/bin`, `/usr/pgsql-${major}/bin`, `/usr/local/pgsql/bin`]
+      : [edge.binDir];
+  for (const directory of directories) {
+    if (await exists(`${directory}/${program}`)) return `${directory}/${program}`;
+  }
+  return edge.binDir === undefined ? program : `${edge.binDir}/${program}`;
+}
+
+function lastLines(text: string): string {
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "")
+    .slice(-3)
+    .join("; ");
+}

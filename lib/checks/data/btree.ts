@@ -1,0 +1,136 @@
+/** Every B-tree as amcheck sees it: its structure, and each row of the table in it. */
+
+import { type Check, plural } from "../check.ts";
+import type { Edge } from "../edge.ts";
+import { describeFailure, errorCode, isAway, isDamage } from "../failure.ts";
+import { type FoundFacts, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
+import { type Session, ToolMissing } from "../pool.ts";
+import type { Relation } from "../relations.ts";
+import { lookAtAll, regclasses } from "./relation-units.ts";
+
+/** Finding every row again from the root doubles the time and finds little more, so only in indexes up to this size. */
+export const ROOT_DESCEND_BYTES = 16 * 1024 ** 2;
+
+export interface BtreeFacts extends FoundFacts {
+  /** Indexes in which every row was found again from the root. */
+  descended: number;
+}
+
+/** How thoroughly an index was looked at in the end. */
+interface Looked {
+  descended: boolean;
+  /** What was not done, and why. */
+  less: string | null;
+}
+
+export const btree: Check<BtreeFacts> = {
+  id: "btree",
+  claim: "consistency",
+  levels: ["standard", "full"],
+  stage: "data",
+  async collect(edge) {
+    const all = await edge.relations();
+    const bytesOf = new Map(all.map((r) => [`${r.database} ${r.oid}`, r.bytes]));
+    const looked = await lookAtAll<Looked>(edge, all.filter(isBtree), {
+      bytes: (index) => index.bytes + (bytesOf.get(`${index.database} ${index.of}`) ?? 0),
+      one: (session, index) => verifyIndex(session, edge, index),
+      allGood: async (session, indexes) => {
+        await session.need(toolFor(edge));
+        await session.query(verifySql(indexes, firstAttempt(edge), isFull(edge), edge));
+        return true;
+      },
+      good: { descended: isFull(edge), less: null },
+    });
+    const sorted = sortOutcomes(looked, () => []);
+    const done = looked.flatMap(({ relation, outcome }) =>
+      outcome.kind === "done" ? [{ relation, ...outcome.value }] : [],
+    );
+    const less = done.flatMap(({ relation, less }): NotCovered[] =>
+      less === null ? [] : [{ database: relation.database, object: relation.name, bytes: relation.bytes, why: less }],
+    );
+    return {
+      ...sorted,
+      notCovered: [...sorted.notCovered, ...less],
+      descended: done.filter(({ descended }) => descended).length,
+    };
+  },
+  judge(facts) {
+    const judgement = judgeFindings("btree", facts, {
+      good: `${plural(facts.coverage.relations, "B-tree index", "B-tree indexes")} are sound and hold every row`,
+      meaning:
+        "queries that use these indexes give wrong answers: REINDEX repairs an index if its table is sound; " +
+        "after a change of the operating system's collations many text indexes are found at once",
+    });
+    return {
+      ...judgement,
+      coverage: { ...judgement.coverage, btree: { ...facts.coverage, root_descend: facts.descended } },
+    };
+  },
+};
+
+export const isBtree = ({ kind, method, persistence, valid }: Relation) =>
+  kind === "i" && method === "btree" && persistence === "p" && valid;
+
+interface Attempt {
+  parents: boolean;
+  rows: boolean;
+  /** With the search_path that the database's users have: functions of expression indexes may need it. */
+  usersPath: boolean;
+}
+
+/** Full looks at parents too, under a lock that others may not give. */
+const isFull = (edge: Edge) => edge.asked.level === "full";
+const firstAttempt = (edge: Edge): Attempt => ({ parents: isFull(edge), rows: true, usersPath: false });
+const hasUnique = (edge: Edge) => edge.serverVersion >= 170_000;
+const toolFor = (edge: Edge) => (hasUnique(edge) ? "amcheck_unique" : "amcheck");
+
+async function verifyIndex(session: Session, edge: Edge, index: Relation): Promise<Looked> {
+  await session.need(toolFor(edge));
+  let attempt = firstAttempt(edge);
+  let less: string | null = null;
+  for (;;) {
+    const descended = attempt.parents && attempt.rows && index.bytes <= ROOT_DESCEND_BYTES;
+    try {
+      await session.query(verifySql([index], attempt, descended, edge));
+      return { descended, less };
+    } catch (error) {
+      const next = afterFailure(attempt, error);
+      if (next === null) throw error;
+      if (next.rows !== attempt.rows || next.parents !== attempt.parents) {
+        less = `${next.rows ? "parents were" : "the table was"} not compared: ${describeFailure(error).message}`;
+      }
+      attempt = next;
+    }
+  }
+}
+
+/** What is still possible; null when nothing is, or the index is damaged. */
+export function afterFailure(attempt: Attempt, error: unknown): Attempt | null {
+  if (isDamage(error) || isAway(error) || error instanceof ToolMissing) return null;
+  const code = errorCode(error) ?? "";
+  // Locked by somebody else, or the server is in recovery.
+  if (code === "55P03" || code === "25006" || code === "40P01") {
+    return attempt.parents ? { ...attempt, parents: false } : null;
+  }
+  if (code === "57014" || code.startsWith("53")) return null;
+  if (!attempt.usersPath) return { ...attempt, usersPath: true };
+  return attempt.rows ? { ...attempt, rows: false } : null;
+}
+
+function verifySql(
+  indexes: readonly Relation[],
+  { parents, rows, usersPath }: Attempt,
+  descend: boolean,
+  edge: Edge,
+): string {
+  const settings = [
+    // The filter through which rows and entries are compared: smaller than it needs, it misses what is missing.
+    "SET LOCAL maintenance_work_mem = '256MB'",
+    // Shorter than deadlock_timeout, so that nobody else is the victim.
+    ...(parents ? ["SET LOCAL lock_timeout = '500ms'"] : []),
+    ...(usersPath ? ["RESET search_path"] : []),
+  ];
+  const name = `bt_index${parents ? "_parent" : ""}_check${hasUnique(edge) ? "_unique" : ""}`;
+  const values = ["index", rows, ...(parents ? [descend] : []), ...(hasUnique(edge) ? [true] : [])];
+  return `${settings.join("; ")}; SELECT pg_temp.${name}(${values.join(", ")}) FROM ${regclasses(indexes)} AS index`;
+}

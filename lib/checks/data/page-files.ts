@@ -1,0 +1,186 @@
+/** Pages of relations: from their files, fast and maybe a moment old, or as the server itself sees them. */
+
+import { type Database, quoteLiteral } from "../../io/database.ts";
+import { readPart, seesSameFile } from "../../io/local-pages.ts";
+import { PAGE_SIZE, type Pages, pagesOf } from "../../pages/page.ts";
+import type { Session } from "../pool.ts";
+
+/** Bytes of one row: small enough to keep the event loop alive, large enough to cost little each. */
+const CHUNK_BLOCKS = 16;
+/** Bytes of one statement: far within any statement timeout. */
+const PIECE_BLOCKS = 8192;
+
+export interface IndexFile {
+  oid: string;
+  name: string;
+  method: string;
+  path: string;
+  blocks: number;
+  /** Not of all rows, by its definition. */
+  partial: boolean;
+  /** The first column (attnum, 0 is an expression), and whether it may be NULL. */
+  column: number;
+  nullable: boolean;
+}
+
+export interface TableFiles {
+  path: string;
+  blocks: number;
+  indexes: IndexFile[];
+}
+
+/** Null when the table is gone, or is not stored in pages of this kind. */
+export async function readTableFiles(session: Session, oid: string): Promise<TableFiles | null> {
+  const rows = await session.query<Record<string, string | null>>(
+    `SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, a.amname AS method,
+            pg_relation_filepath(c.oid) AS path, pg_relation_size(c.oid)::text AS bytes,
+            (i.indpred IS NOT NULL)::text AS partial, i.indkey[0]::text AS column, (i.indexrelid IS NULL)::text AS is_table,
+            (NOT coalesce(t.attnotnull, false))::text AS nullable
+       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS a ON a.oid = c.relam
+       LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
+       LEFT JOIN pg_attribute AS t ON t.attrelid = i.indrelid AND t.attnum = i.indkey[0]
+      WHERE c.oid = ${oid} OR i.indrelid = ${oid} AND i.indisvalid AND i.indisready AND i.indislive AND c.relkind = 'i'
+      ORDER BY c.oid`,
+  );
+  const blocks = (row: Record<string, string | null>) => Math.floor(Number(row.bytes) / PAGE_SIZE);
+  const table = rows.find((row) => row.is_table === "true");
+  if (table === undefined || typeof table.path !== "string" || table.bytes === null) return null;
+  return {
+    path: table.path,
+    blocks: blocks(table),
+    indexes: rows
+      .filter((row) => row.is_table !== "true" && row.path !== null)
+      .map((row) => ({
+        oid: row.oid as string,
+        name: row.name as string,
+        method: row.method as string,
+        path: row.path as string,
+        blocks: blocks(row),
+        partial: row.partial === "true",
+        column: Number(row.column),
+        nullable: row.nullable === "true",
+      })),
+  };
+}
+
+/** A file is gone or shorter than it was a moment ago: the relation was rewritten, truncated or dropped. */
+export class FileMoved extends Error {}
+
+/** How the files of a cluster are read. */
+export interface PageSource {
+  segmentBlocks: number;
+  /** The server's data directory, when it is on this machine and can be read; otherwise the server reads. */
+  datadir: string | null;
+}
+
+/** Whether the data directory of the server is the one at this place of this machine: a container may have its own there. */
+export async function findDatadir(database: Database): Promise<string | null> {
+  const { datadir } = await database.row<{ datadir: string | null }>(
+    "SELECT (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS datadir",
+  );
+  if (datadir === null) return null;
+  const control = "global/pg_control";
+  for (let n = 0; n < ATTEMPTS; n++) {
+    let bytes = Buffer.alloc(0);
+    await database.bytes(`COPY (SELECT pg_read_binary_file('${control}')) TO STDOUT (FORMAT binary)`, (value) => {
+      bytes = Buffer.from(value ?? []);
+    });
+    // A checkpoint may come in between.
+    if (bytes.length > 0 && seesSameFile(datadir, control, bytes)) return datadir;
+  }
+  return null;
+}
+
+const ATTEMPTS = 3;
+
+/** Bytes of one read of this process: the event loop waits that long. */
+const LOCAL_BLOCKS = 128;
+
+async function readLocal(
+  file: { path: string; segmentBlocks: number; datadir: string },
+  from: number,
+  to: number,
+  use: (pages: Pages, at: number, block: number) => void,
+): Promise<void> {
+  const pages = pagesOf(new Uint8Array(LOCAL_BLOCKS * PAGE_SIZE));
+  for (let next = from; next < to; ) {
+    const segment = Math.floor(next / file.segmentBlocks);
+    const end = Math.min(to, (segment + 1) * file.segmentBlocks, next + LOCAL_BLOCKS);
+    const path = `${file.datadir}/${file.path}${segment === 0 ? "" : `.${segment}`}`;
+    const into = pages.u8.subarray(0, (end - next) * PAGE_SIZE);
+    const whole = Math.floor(readPart(path, (next - segment * file.segmentBlocks) * PAGE_SIZE, into) / PAGE_SIZE);
+    for (let i = 0; i < whole; i++) use(pages, i * PAGE_SIZE, next + i);
+    next += whole;
+    if (next < end) throw new FileMoved(`${file.path} ends before block ${next}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** Some blocks, in order. `use` gets pages that are valid during the call only. */
+export async function readFile(
+  session: Session,
+  file: { path: string } & PageSource,
+  from: number,
+  to: number,
+  use: (pages: Pages, at: number, block: number) => void,
+): Promise<void> {
+  const { datadir } = file;
+  if (datadir !== null) return await readLocal({ ...file, datadir }, from, to, use);
+  const aligned = pagesOf(new Uint8Array(CHUNK_BLOCKS * PAGE_SIZE));
+  let next = from;
+  while (next < to) {
+    const segment = Math.floor(next / file.segmentBlocks);
+    const end = Math.min(to, (segment + 1) * file.segmentBlocks, next + PIECE_BLOCKS);
+    const path = quoteLiteral(segment === 0 ? file.path : `${file.path}.${segment}`);
+    const offset = (next - segment * file.segmentBlocks) * PAGE_SIZE;
+    const length = (end - next) * PAGE_SIZE;
+    const step = CHUNK_BLOCKS * PAGE_SIZE;
+    await session.bytes(
+      `COPY (SELECT pg_read_binary_file(${path}, o, least(${step}, ${offset + length} - o), true)
+               FROM generate_series(${offset}::bigint, ${offset + length - 1}::bigint, ${step}) AS o)
+         TO STDOUT (FORMAT binary)`,
+      (chunk) => {
+        const whole = chunk === null ? 0 : Math.floor(chunk.length / PAGE_SIZE);
+        if (chunk === null || whole === 0) return;
+        aligned.u8.set(chunk.subarray(0, whole * PAGE_SIZE));
+        for (let i = 0; i < whole; i++) use(aligned, i * PAGE_SIZE, next + i);
+        next += whole;
+      },
+    );
+    if (next < end) throw new FileMoved(`${file.path} ends before block ${next}`);
+  }
+}
+
+/** Pages through shared buffers: null beyond the end. Needs pageinspect. */
+export async function readBuffers(
+  session: Session,
+  name: string,
+  blocks: string,
+  use: (pages: Pages | null) => void,
+  fork = "main",
+): Promise<void> {
+  const [relation, forkName] = [quoteLiteral(name), quoteLiteral(fork)];
+  await session.bytes(
+    `COPY (SELECT CASE WHEN b < pg_relation_size(${relation}::regclass, ${forkName}) / ${PAGE_SIZE}
+                       THEN pg_temp.get_raw_page(${relation}, ${forkName}, b) END
+             FROM ${blocks} AS b) TO STDOUT (FORMAT binary)`,
+    (page) => use(page === null ? null : pagesOf(new Uint8Array(page))),
+  );
+}
+
+export const blockList = (blocks: readonly number[]) => `unnest('{${blocks.join(",")}}'::bigint[])`;
+
+/** By block. */
+export async function readBufferPages(
+  session: Session,
+  name: string,
+  blocks: Iterable<number>,
+  fork = "main",
+): Promise<Map<number, Pages | null>> {
+  const wanted = [...new Set(blocks)].sort((a, b) => a - b);
+  const found = new Map<number, Pages | null>();
+  let i = 0;
+  if (wanted.length === 0) return found;
+  await readBuffers(session, name, blockList(wanted), (pages) => found.set(wanted[i++] as number, pages), fork);
+  return found;
+}

@@ -1,0 +1,445 @@
+/** One table with its indexes, page by page: the heap is read once for both of the checks that look at it. */
+
+import { COMMITTED, xidPrecedes } from "../../pages/clog.ts";
+import { ginHasEveryRow } from "../../pages/gin.ts";
+import {
+  type Claim,
+  HeapRange,
+  type HintSink,
+  heapPage,
+  XMAX_WAS_COMMITTED,
+  XMIN_WAS_ABORTED,
+  XMIN_WAS_COMMITTED,
+} from "../../pages/heap.ts";
+import { IndexScan, READERS, type ScanOptions } from "../../pages/index-scan.ts";
+import { isAllZero, type Pages } from "../../pages/page.ts";
+import { enumerate, plural } from "../check.ts";
+import { describeFailure, isDamage } from "../failure.ts";
+import type { Session } from "../pool.ts";
+import { confirmBrin } from "./page-brin.ts";
+import type { Clog } from "./page-clog.ts";
+import {
+  FileMoved,
+  type IndexFile,
+  type PageSource,
+  readBufferPages,
+  readFile,
+  readTableFiles,
+  type TableFiles,
+} from "./page-files.ts";
+import { confirmIndex, type PageProblem } from "./page-index.ts";
+import { inRange, lostMultis, type MultiRange } from "./page-multixact.ts";
+
+export interface TablePages {
+  rows: { blocks: number; lines: number };
+  /** What is wrong with the table itself. */
+  table: PageProblem[];
+  /** By name of the index. */
+  indexes: { index: string; oid: string; entries: number; problems: PageProblem[]; notCovered: string | null }[];
+  /** All-zero blocks before the last that is not, and nothing that needs them. */
+  zeroBlocks: number[];
+  /** Multixacts that rows name, and of which pg_multixact was asked; `more`: not of all. */
+  multixacts: { asked: number; more: boolean };
+}
+
+export interface Surroundings extends PageSource {
+  clog: Clog;
+  multis: MultiRange;
+  /** What the bookkeeping of one table may take, in bytes; a larger one is looked at in parts. */
+  memory: number;
+}
+
+const ROUNDS = 3;
+const PAUSE_MS = 250;
+const ATTEMPTS = 3;
+const MOST_ASKED = 1000;
+const MOST_MULTIS = 20_000;
+/** Between two looks at how much memory is taken. */
+const STEP_BLOCKS = 16384;
+/** Hash leaves out rows with NULL, bloom has nothing to say of them. */
+const NULLS_MATTER = new Set(["hash", "bloom"]);
+
+/** Null when the table is gone; a text when it changes faster than it can be read. */
+export async function readTable(
+  session: Session,
+  relation: { oid: string; name: string },
+  around: Surroundings,
+): Promise<TablePages | string | null> {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const files = await readTableFiles(session, relation.oid);
+    if (files === null) return null;
+    try {
+      const result = await new TableReader(session, relation.name, files, around).read();
+      if (result !== null && (await isSame(session, relation.oid, files))) return result;
+    } catch (error) {
+      if (!(error instanceof FileMoved)) throw error;
+    }
+  }
+  return "it changes faster than it can be read";
+}
+
+/** Rewritten meanwhile: what was read belongs to nothing. */
+async function isSame(session: Session, oid: string, before: TableFiles): Promise<boolean> {
+  const after = await readTableFiles(session, oid);
+  const paths = (files: TableFiles) => [files.path, ...files.indexes.map(({ path }) => path)];
+  const now = new Set(after === null ? [] : paths(after));
+  return paths(before).every((path) => now.has(path));
+}
+
+interface HintSuspect {
+  xid: number;
+  claim: Claim;
+  block: number;
+  offset: number;
+}
+
+class TableReader {
+  private readonly session: Session;
+  private readonly name: string;
+  private readonly files: TableFiles;
+  private readonly around: Surroundings;
+  private readonly hints: HintJudge;
+  private readonly result: TablePages = {
+    rows: { blocks: 0, lines: 0 },
+    table: [],
+    indexes: [],
+    zeroBlocks: [],
+    multixacts: { asked: 0, more: false },
+  };
+  private readonly zero: number[] = [];
+  private lastFilled = -1;
+  private unsettled = false;
+
+  constructor(session: Session, name: string, files: TableFiles, around: Surroundings) {
+    this.session = session;
+    this.name = name;
+    this.files = files;
+    this.around = around;
+    this.hints = new HintJudge(around.clog, around.multis);
+  }
+
+  async read(): Promise<TablePages | null> {
+    const { files, result } = this;
+    const nullable = files.indexes.filter(
+      (i) => NULLS_MATTER.has(i.method) && i.nullable && i.column > 0 && !i.partial,
+    );
+    for (const index of files.indexes) {
+      const known = index.method in READERS || index.method === "brin";
+      const notCovered = known ? null : `index type ${index.method} is not known here`;
+      result.indexes.push({ index: index.name, oid: index.oid, entries: 0, problems: [], notCovered });
+    }
+    let from = 0;
+    do {
+      const range = new HeapRange(
+        from,
+        nullable.map(({ column }) => column),
+      );
+      from = await this.readHeap(range);
+      for (const index of files.indexes) if (index.method in READERS) await this.readIndex(index, range);
+      await this.judgeHeap(range);
+    } while (from < files.blocks);
+    for (const index of files.indexes) {
+      if (index.method === "brin") {
+        this.of(index).problems.push(...(await confirmBrin(this.session, index, this.around)));
+      }
+    }
+    result.table.push(...(await this.confirmHints()), ...(await this.askMultis()));
+    result.zeroBlocks = await this.judgeZero();
+    result.rows.blocks = files.blocks;
+    return this.unsettled ? null : result;
+  }
+
+  private of(index: IndexFile) {
+    return this.result.indexes.find(({ oid }) => oid === index.oid) as TablePages["indexes"][number];
+  }
+
+  /** Until the end, or until it takes too much memory; returns where to go on. */
+  private async readHeap(range: HeapRange): Promise<number> {
+    const { files, session, around } = this;
+    const step = Math.min(around.segmentBlocks, STEP_BLOCKS);
+    let next = range.firstBlock;
+    while (next < files.blocks && (next === range.firstBlock || range.bytes < around.memory)) {
+      const end = Math.min(files.blocks, next + step);
+      await readFile(session, { ...around, path: files.path }, next, end, (pages, at) =>
+        range.add(pages, at, this.hints),
+      );
+      next = end;
+    }
+    this.result.rows.lines += range.lines;
+    if (range.blocks > range.zero.length) {
+      const zero = new Set(range.zero);
+      for (let i = range.firstBlock + range.blocks - 1; i > this.lastFilled; i--) if (!zero.has(i)) this.lastFilled = i;
+    }
+    for (const block of range.zero) this.zero.push(block);
+    return next;
+  }
+
+  private async readIndex(index: IndexFile, range: HeapRange): Promise<void> {
+    const { session, files, around } = this;
+    const of = this.of(index);
+    const everyRow = !index.partial && (index.method !== "hash" || index.column > 0);
+    const missing = everyRow ? range.needed.copy() : null;
+    const nulls = range.nulls.get(index.column);
+    if (nulls !== undefined && index.method === "hash") missing?.without(nulls);
+    const options: ScanOptions = {
+      method: index.method,
+      range,
+      heapBlocks: files.blocks,
+      missing,
+      blocks: index.blocks,
+    };
+    if (index.method === "bloom") options.nulls = index.column > 0 ? nulls : "any";
+    const scan = new IndexScan(options);
+    let oldGin = false;
+    await readFile(session, { ...around, path: index.path }, 0, index.blocks, (pages, at, block) => {
+      scan.page(pages, at, block);
+      if (block === 0 && index.method === "gin") oldGin = !ginHasEveryRow(pages, at) && !isAllZero(pages, at);
+    });
+    if (oldGin) options.missing = null;
+    of.entries += range.firstBlock === 0 ? scan.entries : 0;
+    const problems = await confirmIndex(session, this.name, index, options, scan);
+    if (problems === null) this.unsettled = true;
+    else
+      of.problems.push(...problems.filter((p) => !of.problems.some((q) => q.what === p.what && q.where === p.where)));
+  }
+
+  /** Pages that no server would have written, and rows that no line leads to. */
+  private async judgeHeap(range: HeapRange): Promise<void> {
+    const { session, name, result } = this;
+    let places = [
+      ...range.broken.map(({ block, what }) => ({ block, what, offset: 0 })),
+      ...range.orphans.map((place) => ({ ...place, what: "" })),
+    ].slice(0, MOST_ASKED);
+    if (places.length === 0) return;
+    await session.need("pageinspect");
+    try {
+      for (let round = 0; round < ROUNDS && places.length > 0; round++) {
+        if (round > 0) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+        const pages = await readBufferPages(
+          session,
+          name,
+          places.map(({ block }) => block),
+        );
+        places = places.filter(({ block, what, offset }) => {
+          const page = pages.get(block) ?? null;
+          if (page === null) return false;
+          const now = heapPage(page, block, NO_HINTS);
+          if (what !== "") return now.broken.some((broken) => broken.what === what);
+          return now.orphans.some((orphan) => orphan.offset === offset);
+        });
+      }
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      result.table.push({ what: describeFailure(error).message });
+      return;
+    }
+    for (const { block, what } of places) {
+      if (what !== "") result.table.push({ where: `block ${block}`, what: `impossible page: ${what}` });
+    }
+    const orphans = places
+      .filter(({ what }) => what === "")
+      .map(({ block, offset }) => `block ${block} item ${offset}`);
+    if (orphans.length > 0) {
+      const what = `${plural(orphans.length, "live row")} inside a chain of updates whose start is gone`;
+      result.table.push({ where: enumerate(orphans), what });
+    }
+  }
+
+  private async confirmHints(): Promise<PageProblem[]> {
+    const { session, name, hints } = this;
+    let suspects = hints.suspects;
+    if (suspects.length === 0) return [];
+    await session.need("pageinspect");
+    let said = new Map<number, string | null>();
+    try {
+      for (let round = 0; round < ROUNDS && suspects.length > 0; round++) {
+        if (round > 0) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+        const blocks = suspects.map(({ block }) => block);
+        const pages = await readBufferPages(session, name, blocks);
+        const claims = new Set<string>();
+        for (const [block, page] of pages) {
+          if (page === null) continue;
+          heapPage(page, block, {
+            xid: (xid, claim, b, offset) => claims.add([xid, claim, b, offset].join()),
+          });
+        }
+        suspects = suspects.filter(({ xid, claim, block, offset }) => claims.has([xid, claim, block, offset].join()));
+        said = await askStatus(session, [...new Set(suspects.map(({ xid }) => xid))]);
+        suspects = suspects.filter(({ xid, claim }) => contradicts(said.get(xid) ?? null, claim));
+      }
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      return [{ what: describeFailure(error).message }];
+    }
+    if (suspects.length === 0) {
+      if (hints.suspected > hints.suspects.length) this.unsettled = true;
+      return [];
+    }
+    return describeHints(suspects, said, hints.suspected);
+  }
+
+  private async askMultis(): Promise<PageProblem[]> {
+    const { session, name, hints, result, around } = this;
+    result.multixacts = { asked: hints.multis.size, more: hints.moreMultis };
+    let lost = await lostMultis(session, [...hints.multis.keys()], around.multis);
+    if (lost.size === 0) return [];
+    await session.need("pageinspect");
+    let places: { multi: number; block: number; offset: number }[] = [];
+    try {
+      for (let round = 0; round < ROUNDS && lost.size > 0; round++) {
+        if (round > 0) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+        places = [...lost.keys()].flatMap((multi) => {
+          const place = hints.multis.get(multi);
+          return place === undefined ? [] : [{ multi, ...place }];
+        });
+        const pages = await readBufferPages(
+          session,
+          name,
+          places.map(({ block }) => block),
+        );
+        const named = new Set<string>();
+        for (const [block, page] of pages) {
+          if (page === null) continue;
+          heapPage(page, block, { xid() {}, multi: (multi, b, offset) => named.add([multi, b, offset].join()) });
+        }
+        places = places.filter(({ multi, block, offset }) => named.has([multi, block, offset].join()));
+        lost = await lostMultis(
+          session,
+          places.map(({ multi }) => multi),
+          around.multis,
+        );
+        places = places.filter(({ multi }) => lost.has(multi));
+      }
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      return [{ what: describeFailure(error).message }];
+    }
+    if (places.length === 0) return [];
+    return [
+      {
+        where: enumerate(places.map(({ block, offset }) => `block ${block} item ${offset}`)),
+        what:
+          `${plural(places.length, "row")} updated, deleted or locked by multixacts of which pg_multixact has lost the ` +
+          `members: ${enumerate(places.map(({ multi }) => `${multi} (${lost.get(multi)})`))}`,
+      },
+    ];
+  }
+
+  /** Blocks that were extended and never filled are a crash's; those that the visibility map vouches for are damage. */
+  private async judgeZero(): Promise<number[]> {
+    const { session, name, result } = this;
+    const inside = this.zero.filter((block) => block < this.lastFilled);
+    if (inside.length === 0) return inside;
+    await session.need("pageinspect");
+    const asked = inside.slice(0, MOST_ASKED);
+    const pages = await readBufferPages(session, name, asked);
+    const still = asked.filter((block) => {
+      const page = pages.get(block) ?? null;
+      return page !== null && isAllZero(page, 0);
+    });
+    const maps = await readBufferPages(session, name, still.map(mapBlock), "vm");
+    const vouched = still.filter((block) => isAllVisible(maps.get(mapBlock(block)) ?? null, block));
+    if (vouched.length > 0) {
+      const blocks = enumerate(vouched.map(String));
+      result.table.push({
+        where: `${vouched.length === 1 ? "block" : "blocks"} ${blocks}`,
+        what: `${plural(vouched.length, "block")} all zeros, where the visibility map says that there are rows for everybody`,
+      });
+    }
+    return [...still, ...inside.slice(MOST_ASKED)];
+  }
+}
+
+const NO_HINTS: HintSink = { xid() {} };
+
+/** Two bits for each block of the heap, after the header of the page. */
+const MAP_BLOCKS = (8192 - 24) * 4;
+const mapBlock = (block: number) => Math.floor(block / MAP_BLOCKS);
+
+function isAllVisible(map: Pages | null, block: number): boolean {
+  if (map === null) return false;
+  const i = block % MAP_BLOCKS;
+  return ((((map.u8[24 + (i >>> 2)] as number) >>> ((i & 3) * 2)) & 1) as number) === 1;
+}
+
+/** Compares with pg_xact's files; what does not agree is asked of the server. */
+class HintJudge implements HintSink {
+  readonly suspects: HintSuspect[] = [];
+  suspected = 0;
+  private lastXid = 0;
+  private lastClaim = -1;
+  /** Each with one of the rows that name it. */
+  readonly multis = new Map<number, { block: number; offset: number }>();
+  moreMultis = false;
+  private readonly clog: Clog;
+  private readonly range: MultiRange;
+
+  constructor(clog: Clog, range: MultiRange) {
+    this.clog = clog;
+    this.range = range;
+  }
+
+  multi(multi: number, block: number, offset: number): void {
+    if (this.multis.has(multi) || !inRange(multi, this.range)) return;
+    if (this.multis.size < MOST_MULTIS) this.multis.set(multi, { block, offset });
+    else this.moreMultis = true;
+  }
+
+  xid(xid: number, claim: Claim, block: number, offset: number): void {
+    // Neighbours were mostly written by the same transaction.
+    if (xid === this.lastXid && claim === this.lastClaim) return;
+    const { clog } = this;
+    if (xidPrecedes(xid, clog.from) || !xidPrecedes(xid, clog.nextXid)) return;
+    const status = clog.status(xid);
+    if (claim === XMIN_WAS_ABORTED ? status !== COMMITTED && status !== undefined : status === COMMITTED) {
+      this.lastXid = xid;
+      this.lastClaim = claim;
+      return;
+    }
+    this.suspected++;
+    if (this.suspects.length < MOST_ASKED) this.suspects.push({ xid, claim, block, offset });
+  }
+}
+
+/** `committed`, `aborted`, `in progress`, or null when the server knows nothing of it any more. */
+async function askStatus(session: Session, xids: readonly number[]): Promise<Map<number, string | null>> {
+  if (xids.length === 0) return new Map();
+  const rows = await session.query<{ xid: string; status: string | null }>(
+    `SELECT x.xid::text, pg_xact_status(x.full_xid::text::xid8) AS status
+       FROM (SELECT xid, CASE WHEN next - next % 4294967296 + xid < next THEN next - next % 4294967296 + xid
+                              ELSE next - next % 4294967296 + xid - 4294967296 END AS full_xid
+               FROM unnest('{${xids.join(",")}}'::bigint[]) AS xid,
+                    (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) AS n) AS x
+      WHERE x.full_xid >= 3`,
+  );
+  return new Map(rows.map(({ xid, status }) => [Number(xid), status]));
+}
+
+const contradicts = (status: string | null, claim: Claim) =>
+  status !== null && (claim === XMIN_WAS_ABORTED) === (status === "committed");
+
+function describeHints(
+  suspects: readonly HintSuspect[],
+  said: ReadonlyMap<number, string | null>,
+  suspected: number,
+): PageProblem[] {
+  const claims: [Claim, string][] = [
+    [XMIN_WAS_COMMITTED, "of a transaction that committed, by their own hint bits"],
+    [XMIN_WAS_ABORTED, "of a transaction that was undone, by their own hint bits"],
+    [XMAX_WAS_COMMITTED, "deleted or updated by a transaction that committed, by their own hint bits"],
+  ];
+  return claims.flatMap(([claim, words]) => {
+    const of = suspects.filter((suspect) => suspect.claim === claim);
+    if (of.length === 0) return [];
+    const xids = [...new Set(of.map(({ xid }) => xid))];
+    const statuses = xids.map((xid) => `${xid} ${said.get(xid)}`);
+    return [
+      {
+        where: enumerate(of.map(({ block, offset }) => `block ${block} item ${offset}`)),
+        what:
+          `${plural(of.length, "row")}${suspected > suspects.length ? ` of ${suspected}` : ""} ${words}, ` +
+          `but pg_xact has ${enumerate(statuses)}`,
+      },
+    ];
+  });
+}
