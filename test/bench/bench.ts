@@ -1,0 +1,84 @@
+/** `npm run bench`: what it costs, measured side by side with what is used otherwise. Markdown for people, JSON to keep. */
+
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { assertNothingRuns, openLab } from "../lab/lab.ts";
+import type { BenchCase } from "./case.ts";
+import { describeMachine } from "./machine.ts";
+import { markCase } from "./mark.ts";
+import { verifyCase } from "./verify.ts";
+
+/** Adding one: its file, and its line here. */
+const CASES: readonly BenchCase[] = [verifyCase, markCase];
+
+const EVIDENCE = fileURLToPath(new URL("../evidence/bench", import.meta.url));
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string" },
+    runs: { type: "string" },
+    scale: { type: "string", default: "50" },
+    help: { type: "boolean", default: false },
+  },
+});
+if (values.help) {
+  console.log(`npm run bench -- [--only ${CASES.map(({ name }) => name).join("|")}] [--runs N] [--scale N]`);
+  process.exit(0);
+}
+
+const stop = new AbortController();
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => stop.abort(new Error(name)));
+
+async function main(): Promise<number> {
+  const chosen = CASES.filter(({ name }) => values.only === undefined || values.only === name);
+  if (chosen.length === 0) throw new Error(`there is no benchmark "${values.only}"`);
+  await mkdir(EVIDENCE, { recursive: true });
+  const machine = await describeMachine();
+  console.log(`${machine}\n`);
+  let asItShouldBe = true;
+  for (const one of chosen) {
+    const lab = await openLab(`bench-${one.name}`);
+    try {
+      const result = await one.run({
+        lab,
+        scale: Number(values.scale),
+        runs: Number(values.runs ?? one.runs),
+        signal: stop.signal,
+        say: (text) => console.error(text),
+      });
+      const { ratios, tables, notes } = result;
+      const lines = [`## ${one.title}`, ""];
+      for (const { what, value, limit } of ratios) {
+        const tooMuch = limit !== undefined && value >= limit;
+        if (tooMuch) asItShouldBe = false;
+        const judged = limit === undefined ? "" : tooMuch ? ` (NOT below ${limit})` : ` (below ${limit})`;
+        lines.push(`* **${value.toFixed(2)}** ${what}${judged}`);
+      }
+      for (const { head, rows } of tables) lines.push("", ...markdown(head, rows));
+      lines.push("", ...notes.map((note) => `* ${note}`), "");
+      console.log(lines.join("\n"));
+      await writeFile(
+        join(EVIDENCE, `${one.name}.json`),
+        `${JSON.stringify({ at: new Date().toISOString(), machine, ...result }, null, 2)}\n`,
+      );
+    } finally {
+      await lab.close();
+    }
+    assertNothingRuns(lab);
+  }
+  return asItShouldBe ? 0 : 1;
+}
+
+function markdown(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [line(head), `|${head.map((_, i) => (i === 0 ? "---" : "--:")).join("|")}|`, ...rows.map(line)];
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  console.error(error instanceof Error ? error.stack : error);
+  process.exit(1);
+}
