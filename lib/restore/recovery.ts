@@ -2,7 +2,7 @@
 
 import { RestoreError } from "../errors.ts";
 import { withDatabase } from "../io/database.ts";
-import { readTextIfExists } from "../io/files.ts";
+import { freeSpace, readTextIfExists } from "../io/files.ts";
 import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
 import type { Log } from "../log.ts";
@@ -182,6 +182,8 @@ async function failureContext(
     target: describeTarget(plan.target),
     archiveMax: plan.wal.archiveMax,
     archiveError: lastArchiveError(postmaster.lines),
+    freeBytes: await freeSpace(input.directory),
+    segmentSize,
     // The cause is worth a question to the repository, but never a second failure.
     missingWal: await findMissingWal(postmaster.said.lastSegment, plan, pgbackrest, segmentSize, signal).catch(
       () => null,

@@ -96,22 +96,39 @@ export interface FailureContext {
   missingWal: string | null;
   /** pgBackRest's own last error as restore_command, if any. */
   archiveError: string | null;
+  /** Bytes free on the volume of the data directory when the server had ended. */
+  freeBytes: number;
+  /** Bytes of one WAL segment. */
+  segmentSize: number;
 }
 
 interface Cause {
   pattern: RegExp;
-  explain(match: RegExpExecArray, log: RecoveryLog, context: FailureContext): Explanation;
+  /** Null when it looks like this cause and is not. */
+  explain(match: RegExpExecArray, log: RecoveryLog, context: FailureContext): Explanation | null;
 }
+
+const FULL_DISK: Explanation = {
+  code: "RECOVERY_FAILED",
+  message: "the disk ran full during recovery",
+  hint: "give the volume more space",
+};
+
+/**
+ * A segment that finds no room is reported as one that the archive does not have: asynchronous archive-get leaves its
+ * error in a file, which finds no room either.
+ */
+const lacksRoomForWal = ({ freeBytes, segmentSize }: FailureContext) => freeBytes < segmentSize;
 
 const CAUSES: readonly Cause[] = [
   // What a full disk breaks says many other things as well, archive-get among them.
   {
     pattern: /No space left on device/,
-    explain: () => ({
-      code: "RECOVERY_FAILED",
-      message: "the disk ran full during recovery",
-      hint: "give the volume more space",
-    }),
+    explain: () => FULL_DISK,
+  },
+  {
+    pattern: /could not locate required checkpoint record|could not find redo location|WAL ends before /,
+    explain: (_match, _log, context) => (lacksRoomForWal(context) ? FULL_DISK : null),
   },
   {
     pattern: /recovery ended before configured recovery target was reached/,
@@ -207,7 +224,8 @@ export function explainFailure(lines: readonly string[], log: RecoveryLog, conte
   for (const cause of CAUSES) {
     for (const line of lines) {
       const match = cause.pattern.exec(parseServerLine(line)?.message ?? line);
-      if (match) return cause.explain(match, log, context);
+      const explanation = match && cause.explain(match, log, context);
+      if (explanation) return explanation;
     }
   }
   const fatal = log.errors.findLast((l) => l.severity !== "ERROR") ?? log.errors.at(-1);
@@ -220,6 +238,7 @@ export function explainFailure(lines: readonly string[], log: RecoveryLog, conte
 }
 
 export function unreachedTarget(log: RecoveryLog, context: FailureContext): Explanation {
+  if (lacksRoomForWal(context)) return FULL_DISK;
   const hint = context.missingWal
     ? "the archive has a gap: choose an earlier target, and take a new full backup of the source"
     : "commit something and switch WAL on the source, then test again, or choose an earlier target";

@@ -16,6 +16,8 @@ const context: FailureContext = {
   archiveMax: "00000001000000000000000A",
   missingWal: null,
   archiveError: null,
+  freeBytes: 4 * 1024 ** 3,
+  segmentSize: 16 * 1024 ** 2,
 };
 
 function read(some: readonly string[]) {
@@ -105,6 +107,17 @@ describe("a failure is explained in one line", () => {
       ...fatal("could not locate required checkpoint record"),
     ];
     expect(explainFailure(said, read(said), context).message).toBe("the disk ran full during recovery");
+  });
+
+  test.each([
+    "could not locate required checkpoint record",
+    "WAL ends before end of online backup",
+    "recovery ended before configured recovery target was reached",
+  ])("%s, where no segment finds room: the disk is full, whatever the archive has", (message) => {
+    const said = fatal(message);
+    const full = explainFailure(said, read(said), { ...context, freeBytes: 16 * 1024 ** 2 - 1 });
+    expect(full.message).toBe("the disk ran full during recovery");
+    expect(explainFailure(said, read(said), context).message).not.toBe(full.message);
   });
 
   test("how far recovery got and what is missing is part of it", () => {
