@@ -93,6 +93,7 @@ const pairList = z.preprocess(
 const text = (placeholder: string, help: string) => option(placeholder, help, nonEmpty, undefined);
 const textWithDefault = (placeholder: string, help: string, fallback: string) =>
   option(placeholder, help, nonEmpty, fallback);
+const optionalNumber = (help: string) => option("N", help, converted(wholeNumber(1)), undefined);
 const number = (help: string, fallback: number) => option("N", help, converted(wholeNumber(1)), String(fallback));
 /** A limit of a wait: never 0, which timers take for none, nor beyond the 24.8 days that a timer can count. */
 const duration = (help: string, fallback: string) => option("DURATION", help, converted(parseLimit), fallback);
@@ -144,7 +145,7 @@ export const OPTIONS = {
   pageChecksums: choice(["check", "skip"], "look at every page's checksum while the instance is stopped", "check"),
   maxAttempts: number("failed attempts on this volume after which nothing is downloaded again", 3),
   level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
-  jobs: number("checks that run at the same time", 4),
+  jobs: optionalNumber("checks and sessions at the same time; this machine's cores by default, 4 at most"),
   checkTimeout: duration("limit for each single check", "30min"),
   previousReport: text("FILE", "an earlier report of the service: what it proved waits until the rest is proven"),
   verifyBudget: duration("what the checks of the data may take at level standard", "60s"),

@@ -1,5 +1,6 @@
 /** Runs every check against a running instance and draws the conclusion. Changes nothing in it. */
 
+import { availableParallelism } from "node:os";
 import { type Asked, type Check, type CheckLevel, type Evidence, runChecks } from "../checks/check.ts";
 import { ask, openEdge, readServerRun, type ServerRun } from "../checks/edge.ts";
 import { describeFailure, isAway } from "../checks/failure.ts";
@@ -22,7 +23,8 @@ export interface VerifyInput {
   evidence: Evidence | null;
   level: CheckLevel;
   detach: Settings["detach"];
-  jobs: number;
+  /** Checks, and sessions on the data, at the same time. */
+  jobs: number | undefined;
   checkTimeoutMs: number;
   maxRpoMs: number;
   queries: readonly UserQuery[];
@@ -54,12 +56,15 @@ export interface VerifyResult {
 }
 
 const PHASE = "verify";
+/** Unless more are asked for: a server that others use as well keeps something for them. */
+const MOST_JOBS = 4;
 
 /** Throws UNVERIFIED when there is nobody to ask; whatever else goes wrong is the result of a check. */
 export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> {
   const startedAt = (input.now ?? (() => new Date()))();
   const clock = performance.now();
-  const { conninfo, signal, log } = input;
+  // More sessions than cores take turns, and each finds its memory in nobody's cache.
+  const { conninfo, signal, log, jobs = Math.min(MOST_JOBS, availableParallelism()) } = input;
   const server = await connect(conninfo, input.checkTimeoutMs, signal);
   const asked: Asked = {
     receipt: input.receipt,
@@ -94,7 +99,7 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     asked,
     signal,
     statementTimeoutMs: input.checkTimeoutMs,
-    jobs: input.jobs,
+    jobs,
     binDir: input.binDir,
     serverVersion: server.versionNumber,
     begin: server.run,
@@ -108,14 +113,14 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
       };
       return askRestored(conninfo, basis, {
         queries: input.receipt?.queries ?? [],
-        connections: input.jobs,
+        connections: jobs,
         statementTimeoutMs: input.checkTimeoutMs,
         signal: limit,
       });
     },
   });
   const outcomes = await runChecks(checks, asked, edge, {
-    jobs: input.jobs,
+    jobs,
     timeoutMs: input.checkTimeoutMs,
     onStart(check) {
       running.add(check.id);

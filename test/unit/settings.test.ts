@@ -9,7 +9,7 @@ interface Given {
   file?: string;
 }
 
-const NAMES = ["stanza", "jobs", "level", "keep", "linkMap", "queries", "target", "set"] as const;
+const NAMES = ["stanza", "jobs", "maxAttempts", "level", "keep", "linkMap", "queries", "target", "set"] as const;
 
 function load(given: Given, required: readonly (typeof NAMES)[number][] = []) {
   return loadSettings(NAMES, required, {
@@ -33,22 +33,22 @@ function problemsOf(given: Given, required: readonly (typeof NAMES)[number][] = 
 }
 
 describe("where a value comes from", () => {
-  const flags = { jobs: "1" };
-  const environment = { RESTORE_JOBS: "2" };
-  const file = "jobs: 3\n";
+  const flags = { maxAttempts: "1" };
+  const environment = { RESTORE_MAX_ATTEMPTS: "2" };
+  const file = "max_attempts: 4\n";
 
   test.each([
-    { given: { flags, environment, file }, jobs: 1, source: "the flag" },
-    { given: { environment, file }, jobs: 2, source: "the environment" },
-    { given: { file }, jobs: 3, source: "the file" },
-    { given: {}, jobs: 4, source: "the default" },
-    { given: { file: "jobs: null\n" }, jobs: 4, source: "the default, since null is not given" },
-    { given: { file: "jobs:\n" }, jobs: 4, source: "the default, since nothing is not given" },
-    { given: { file: "jobs: ~\n", environment }, jobs: 2, source: "the environment beside null" },
-    { given: { file: "" }, jobs: 4, source: "the default beside an empty file" },
-    { given: { file: "# only a comment\n" }, jobs: 4, source: "the default beside a file of comments" },
-  ])("$source", ({ given, jobs }) => {
-    expect(load(given).jobs).toBe(jobs);
+    { given: { flags, environment, file }, attempts: 1, source: "the flag" },
+    { given: { environment, file }, attempts: 2, source: "the environment" },
+    { given: { file }, attempts: 4, source: "the file" },
+    { given: {}, attempts: 3, source: "the default" },
+    { given: { file: "max_attempts: null\n" }, attempts: 3, source: "the default, since null is not given" },
+    { given: { file: "max_attempts:\n" }, attempts: 3, source: "the default, since nothing is not given" },
+    { given: { file: "max_attempts: ~\n", environment }, attempts: 2, source: "the environment beside null" },
+    { given: { file: "" }, attempts: 3, source: "the default beside an empty file" },
+    { given: { file: "# only a comment\n" }, attempts: 3, source: "the default beside a file of comments" },
+  ])("$source", ({ given, attempts }) => {
+    expect(load(given).maxAttempts).toBe(attempts);
   });
 
   test("a flag that says no wins over an environment that says yes", () => {
@@ -56,7 +56,7 @@ describe("where a value comes from", () => {
   });
 
   test("a value of a source that loses is not looked at, its name is", () => {
-    expect(load({ flags, environment: { RESTORE_JOBS: "many" } }).jobs).toBe(1);
+    expect(load({ flags, environment: { RESTORE_MAX_ATTEMPTS: "many" } }).maxAttempts).toBe(1);
   });
 
   test("what was not given and has no default is undefined", () => {

@@ -34,12 +34,11 @@ export const btree: Check<BtreeFacts> = {
     const looked = await lookAtAll<Looked>(edge, all.filter(isBtree), {
       bytes: (index) => index.bytes + (bytesOf.get(`${index.database} ${index.of}`) ?? 0),
       one: (session, index) => verifyIndex(session, edge, index),
-      allGood: async (session, indexes) => {
+      together: async (session, indexes) => {
         await session.need(toolFor(edge));
         await session.query(verifySql(indexes, firstAttempt(edge), isFull(edge), edge));
-        return true;
+        return indexes.map(() => ({ descended: isFull(edge), less: null }));
       },
-      good: { descended: isFull(edge), less: null },
     });
     const sorted = sortOutcomes(looked, () => []);
     const done = looked.flatMap(({ relation, outcome }) =>

@@ -39,7 +39,7 @@ export function indexFacts(items: readonly PassItem[]): IndexEntriesFacts {
   const units = items.flatMap(({ indexes, outcome }) =>
     indexes.map((relation): { relation: Relation; outcome: Outcome<IndexValue> } => {
       if (outcome.kind !== "done") return { relation, outcome };
-      const of = outcome.value?.indexes.find(({ oid }) => oid === relation.oid);
+      const of = outcome.value.indexes.find(({ oid }) => oid === relation.oid);
       // Dropped or rebuilt since the list was made: there is another one now, or none.
       if (of === undefined) return { relation, outcome: { kind: "left-out", why: "it went away meanwhile" } };
       if (of.notCovered !== null) return { relation, outcome: { kind: "left-out", why: of.notCovered } };

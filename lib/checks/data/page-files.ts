@@ -29,28 +29,29 @@ export interface TableFiles {
   indexes: IndexFile[];
 }
 
-/** Null when the table is gone, or is not stored in pages of this kind. */
-export async function readTableFiles(session: Session, oid: string): Promise<TableFiles | null> {
+/** By table; without those that are gone, or are not stored in files of their own. */
+export async function readTableFiles(session: Session, tables: readonly string[]): Promise<Map<string, TableFiles>> {
   const rows = await session.query<Record<string, string | null>>(
-    `SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, a.amname AS method,
+    `SELECT c.oid::text, coalesce(i.indrelid, c.oid)::text AS table, format('%I.%I', n.nspname, c.relname) AS name, a.amname AS method,
             pg_relation_filepath(c.oid) AS path, pg_relation_size(c.oid)::text AS bytes,
-            (i.indpred IS NOT NULL)::text AS partial, i.indkey[0]::text AS column, (i.indexrelid IS NULL)::text AS is_table,
+            (i.indpred IS NOT NULL)::text AS partial, i.indkey[0]::text AS column,
             (NOT coalesce(t.attnotnull, false))::text AS nullable
        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS a ON a.oid = c.relam
        LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
        LEFT JOIN pg_attribute AS t ON t.attrelid = i.indrelid AND t.attnum = i.indkey[0]
-      WHERE c.oid = ${oid} OR i.indrelid = ${oid} AND i.indisvalid AND i.indisready AND i.indislive AND c.relkind = 'i'
-      ORDER BY c.oid`,
+      WHERE c.oid = ANY ('{${tables.join(",")}}')
+         OR i.indrelid = ANY ('{${tables.join(",")}}')
+            AND i.indisvalid AND i.indisready AND i.indislive AND c.relkind = 'i'
+      ORDER BY i.indexrelid IS NOT NULL, c.oid`,
   );
   const blocks = (row: Record<string, string | null>) => Math.floor(Number(row.bytes) / PAGE_SIZE);
-  const table = rows.find((row) => row.is_table === "true");
-  if (table === undefined || typeof table.path !== "string" || table.bytes === null) return null;
-  return {
-    path: table.path,
-    blocks: blocks(table),
-    indexes: rows
-      .filter((row) => row.is_table !== "true" && row.path !== null)
-      .map((row) => ({
+  const found = new Map<string, TableFiles>();
+  for (const row of rows) {
+    if (row.path === null || row.bytes === null) continue;
+    if (row.oid === row.table)
+      found.set(row.oid as string, { path: row.path as string, blocks: blocks(row), indexes: [] });
+    else {
+      found.get(row.table as string)?.indexes.push({
         oid: row.oid as string,
         name: row.name as string,
         method: row.method as string,
@@ -59,8 +60,10 @@ export async function readTableFiles(session: Session, oid: string): Promise<Tab
         partial: row.partial === "true",
         column: Number(row.column),
         nullable: row.nullable === "true",
-      })),
-  };
+      });
+    }
+  }
+  return found;
 }
 
 /** A file is gone or shorter than it was a moment ago: the relation was rewritten, truncated or dropped. */
@@ -102,7 +105,7 @@ async function readLocal(
   to: number,
   use: (pages: Pages, at: number, block: number) => void,
 ): Promise<void> {
-  const pages = pagesOf(new Uint8Array(LOCAL_BLOCKS * PAGE_SIZE));
+  const pages = pagesOf(new Uint8Array(Math.min(LOCAL_BLOCKS, to - from) * PAGE_SIZE));
   for (let next = from; next < to; ) {
     const segment = Math.floor(next / file.segmentBlocks);
     const end = Math.min(to, (segment + 1) * file.segmentBlocks, next + LOCAL_BLOCKS);

@@ -6,13 +6,13 @@ import type { Relation } from "../relations.ts";
 import { readClog } from "./page-clog.ts";
 import { findDatadir } from "./page-files.ts";
 import { readMultiRange } from "./page-multixact.ts";
-import { readTable, type TablePages } from "./page-table.ts";
+import { readTable, readTables, type TablePages } from "./page-table.ts";
+import { lookAtAll } from "./relation-units.ts";
 
 export interface PassItem {
   relation: Relation;
   indexes: readonly Relation[];
-  /** Null: the table went away meanwhile. */
-  outcome: Outcome<TablePages | null>;
+  outcome: Outcome<TablePages>;
 }
 
 /** Bookkeeping of all tables that are read at the same time. */
@@ -60,16 +60,18 @@ async function pass(edge: Edge): Promise<PassItem[]> {
     segmentBlocks: Number(covered.segment),
     memory: Math.floor(MEMORY / Math.max(1, edge.jobs)),
   };
-  return Promise.all(
-    tables.map(async (relation): Promise<PassItem> => {
-      if (relation.method !== "heap") return leaveOut(relation, `access method ${relation.method}`);
-      const bytes = indexes(relation).reduce((sum, index) => sum + index.bytes, relation.bytes);
-      const outcome = await edge.pool.run(
-        { database: relation.database, object: relation.name, bytes, rank: relation.rank },
-        (session) => readTable(session, relation, around),
-      );
-      if (outcome.kind === "done" && typeof outcome.value === "string") return leaveOut(relation, outcome.value);
-      return { relation, indexes: indexes(relation), outcome: outcome as Outcome<TablePages | null> };
-    }),
-  );
+  const isHeap = ({ method }: Relation) => method === "heap";
+  const looked = await lookAtAll<TablePages | string>(edge, tables.filter(isHeap), {
+    bytes: (table) => indexes(table).reduce((sum, index) => sum + index.bytes, table.bytes),
+    one: (session, table) => readTable(session, table, around),
+    together: (session, small) => readTables(session, small, around),
+  });
+  return [
+    ...tables.filter((table) => !isHeap(table)).map((table) => leaveOut(table, `access method ${table.method}`)),
+    ...looked.map(({ relation, outcome }) =>
+      outcome.kind === "done" && typeof outcome.value === "string"
+        ? leaveOut(relation, outcome.value)
+        : { relation, indexes: indexes(relation), outcome: outcome as PassItem["outcome"] },
+    ),
+  ];
 }

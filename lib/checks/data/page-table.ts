@@ -59,32 +59,64 @@ const STEP_BLOCKS = 16384;
 /** Hash leaves out rows with NULL, bloom has nothing to say of them. */
 const NULLS_MATTER = new Set(["hash", "bloom"]);
 
+export interface Table {
+  oid: string;
+  name: string;
+}
+
 /** Null when the table is gone; a text when it changes faster than it can be read. */
 export async function readTable(
   session: Session,
-  relation: { oid: string; name: string },
+  table: Table,
   around: Surroundings,
 ): Promise<TablePages | string | null> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const files = await readTableFiles(session, relation.oid);
-    if (files === null) return null;
-    try {
-      const result = await new TableReader(session, relation.name, files, around).read();
-      if (result !== null && (await isSame(session, relation.oid, files))) return result;
-    } catch (error) {
-      if (!(error instanceof FileMoved)) throw error;
-    }
+    const { result, isGone } = await readOnce(session, [table], around);
+    if (isGone) return null;
+    if (result !== null) return result[0] as TablePages;
   }
   return "it changes faster than it can be read";
 }
 
-/** Rewritten meanwhile: what was read belongs to nothing. */
-async function isSame(session: Session, oid: string, before: TableFiles): Promise<boolean> {
-  const after = await readTableFiles(session, oid);
-  const paths = (files: TableFiles) => [files.path, ...files.indexes.map(({ path }) => path)];
-  const now = new Set(after === null ? [] : paths(after));
-  return paths(before).every((path) => now.has(path));
+/** Null when one of them is gone or changes: then each must be read by itself. */
+export async function readTables(
+  session: Session,
+  tables: readonly Table[],
+  around: Surroundings,
+): Promise<TablePages[] | null> {
+  return (await readOnce(session, tables, around)).result;
 }
+
+async function readOnce(
+  session: Session,
+  tables: readonly Table[],
+  around: Surroundings,
+): Promise<{ result: TablePages[] | null; isGone: boolean }> {
+  const oids = tables.map(({ oid }) => oid);
+  const before = await readTableFiles(session, oids);
+  if (before.size < tables.length) return { result: null, isGone: true };
+  const result: TablePages[] = [];
+  try {
+    for (const { oid, name } of tables) {
+      const read = await new TableReader(session, name, before.get(oid) as TableFiles, around).read();
+      if (read === null) return { result: null, isGone: false };
+      result.push(read);
+    }
+  } catch (error) {
+    if (error instanceof FileMoved) return { result: null, isGone: false };
+    throw error;
+  }
+  // Rewritten meanwhile: what was read belongs to nothing.
+  const after = await readTableFiles(session, oids);
+  const isSame = oids.every((oid) => {
+    const now = new Set(pathsOf(after.get(oid)));
+    return pathsOf(before.get(oid)).every((path) => now.has(path));
+  });
+  return { result: isSame ? result : null, isGone: false };
+}
+
+const pathsOf = (files: TableFiles | undefined) =>
+  files === undefined ? [] : [files.path, ...files.indexes.map(({ path }) => path)];
 
 interface HintSuspect {
   xid: number;

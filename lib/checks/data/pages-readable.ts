@@ -64,7 +64,7 @@ export const pages: Check<FoundFacts> = {
         }
         return { errors, bad: hasMaps(relation) ? await readMaps(session, relation, server) : [] };
       },
-      allGood: async (session, together) => {
+      together: async (session, small) => {
         await session.need("pg_prewarm");
         await session.need("pageinspect");
         const read = (fork: string, which: readonly Relation[]) =>
@@ -73,18 +73,18 @@ export const pages: Check<FoundFacts> = {
             : [
                 `SELECT pg_temp.pg_prewarm(relation, 'buffer', '${fork}', NULL, NULL) FROM ${regclasses(which)} AS relation`,
               ];
-        const unlogged = together.filter(({ persistence }) => persistence === "u");
+        const unlogged = small.filter(({ persistence }) => persistence === "u");
         const statements = [
           ...read(
             "main",
-            together.filter((relation) => !isHeap(relation)),
+            small.filter((relation) => !isHeap(relation)),
           ),
           ...read("init", unlogged),
-          badMapPagesSql(together, server),
+          badMapPagesSql(small, server),
         ];
-        return (await session.query(statements.join("; "))).length === 0;
+        const bad = await session.query(statements.join("; "));
+        return bad.length === 0 ? small.map(() => ({ errors: [], bad: [] })) : null;
       },
-      good: { errors: [], bad: [] },
     });
     const looked: Looked<Seen>[] = [...(await Promise.all(rest)).filter((l) => l !== null), ...(await first)];
     return sortOutcomes(looked, ({ errors, bad }, relation) => [

@@ -18,10 +18,10 @@ const MOST_TOGETHER = 40;
 export interface Way<T> {
   /** What will be read for a relation. */
   bytes(relation: Relation): number;
-  one(session: Session, relation: Relation): Promise<T>;
-  /** In one statement: true when nothing is wrong with any of them. If not, or if it fails, each is looked at by itself. */
-  allGood(session: Session, relations: readonly Relation[]): Promise<boolean>;
-  good: T;
+  /** Null when it is not there any more. */
+  one(session: Session, relation: Relation): Promise<T | null>;
+  /** With few statements, in their order. When it is null or fails, each is looked at by itself. */
+  together(session: Session, relations: readonly Relation[]): Promise<readonly T[] | null>;
 }
 
 /** Every relation in a unit of the pool, small ones together; without those that were dropped meanwhile. */
@@ -41,7 +41,7 @@ export async function lookAt<T>(
   edge: Edge,
   relation: Relation,
   bytes: number,
-  use: (session: Session) => Promise<T>,
+  use: (session: Session) => Promise<T | null>,
 ): Promise<Looked<T> | null> {
   const { database, name: object, rank } = relation;
   const outcome = await edge.pool.run({ database, object, bytes, rank }, (session) =>
@@ -56,9 +56,13 @@ async function lookTogether<T>(edge: Edge, relations: readonly Relation[], way: 
   const bytes = relations.reduce((sum, relation) => sum + way.bytes(relation), 0);
   const unit = { database, object, also: others.map(({ name }) => name), bytes, rank };
   const outcome = await edge.pool.run(unit, async (session) => {
-    const each = (outcome: Outcome<T>) => relations.map((relation) => ({ relation, outcome }));
     try {
-      if (await way.allGood(session, relations)) return each({ kind: "done", value: way.good });
+      const values = await way.together(session, relations);
+      if (values !== null) {
+        return relations.map((relation, i): Looked<T> => {
+          return { relation, outcome: { kind: "done", value: values[i] as T } };
+        });
+      }
     } catch (error) {
       if (isAway(error) || error instanceof ToolMissing) throw error;
     }
@@ -97,7 +101,7 @@ function batches(relations: readonly Relation[]): Relation[][] {
 export const regclasses = (relations: readonly Relation[]) =>
   `unnest(ARRAY[${relations.map(({ name }) => quoteLiteral(name)).join(", ")}]::regclass[])`;
 
-async function unlessGone<T>(session: Session, relation: Relation, use: (session: Session) => Promise<T>) {
+async function unlessGone<T>(session: Session, relation: Relation, use: (session: Session) => Promise<T | null>) {
   try {
     return await use(session);
   } catch (error) {

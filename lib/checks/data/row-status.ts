@@ -61,7 +61,6 @@ export function rowFacts(items: readonly PassItem[]): RowStatusFacts {
   const zeroBlocks: RowStatusFacts["zeroBlocks"] = [];
   const multixacts = { asked: 0, tablesWithMore: 0 };
   const sorted = sortOutcomes(items, (value, relation) => {
-    if (value === null) return [];
     rows += value.rows.lines;
     multixacts.asked += value.multixacts.asked;
     if (value.multixacts.more) multixacts.tablesWithMore++;

@@ -27,8 +27,8 @@ export const visibilityMap: Check<FoundFacts> = {
     const looked = await lookAtAll<Broken[]>(edge, relations, {
       bytes: ({ bytes }) => bytes,
       one: look,
-      allGood: async (session, together) => (await findBroken(session, together)).length === 0,
-      good: [],
+      together: async (session, small) =>
+        (await findBroken(session, small)).length === 0 ? small.map(() => []) : null,
     });
     return sortOutcomes(looked, describeBroken);
   },
