@@ -27,6 +27,8 @@ export interface Relation {
   of: string | null;
   /** False for an index that is not valid or not ready. */
   valid: boolean;
+  /** Of an index: a B-tree of whole columns of every row, each with a fixed length: its keys can be compared byte by byte. */
+  fixedKeys: boolean;
   /** When its file changed last (seconds since 1970); pgBackRest restores the source's times. 0 when unknown. */
   changedAt: number;
   /** At level standard: lower goes first. Never proven before proven long ago; of those the newest changed first. */
@@ -44,6 +46,8 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
             THEN greatest(0, pg_table_size(c.oid) - pg_relation_size(c.oid)) ELSE 0 END::text AS other_bytes,
        CASE WHEN i.indexrelid IS NOT NULL THEN i.indrelid ELSE o.oid END::text AS of,
        coalesce(i.indisvalid AND i.indisready, true)::text AS valid,
+       coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
+         SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false)::text AS fixed_keys,
        coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::text AS changed_at
   FROM pg_class AS c
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -73,6 +77,7 @@ export async function readRelations(database: Database, name: string, shared: bo
     otherBytes: Number(row.other_bytes),
     of: row.of ?? null,
     valid: row.valid === "true",
+    fixedKeys: row.fixed_keys === "true",
     changedAt: Number(row.changed_at),
     rank: 0,
   }));

@@ -63,8 +63,10 @@ export function readBtreePage(pages: Pages, at: number, block: number, sink: Ind
       continue;
     }
     const killed = lineFlags(pointer) === DEAD;
-    if ((tupleInfo(pages, start) & RESERVED) === 0) sink.entry(tidBlock(pages, start), tidOffset(pages, start), killed);
-    else readPosting(pages, start, lineLength(pointer), sink, killed);
+    if ((tupleInfo(pages, start) & RESERVED) === 0) {
+      const key = sink.keyReader?.entry(pages, start, start + lineLength(pointer));
+      sink.entry(tidBlock(pages, start), tidOffset(pages, start), killed, key);
+    } else readPosting(pages, start, lineLength(pointer), sink, killed);
   }
 }
 
@@ -77,7 +79,8 @@ function readPosting(pages: Pages, start: number, length: number, sink: IndexSin
     sink.broken("an entry of a leaf that is neither a row nor a list of rows");
     return;
   }
+  const key = sink.keyReader?.entry(pages, start, start + list);
   for (let i = 0, at = start + list; i < count; i++, at += 6) {
-    sink.entry(tidBlock(pages, at), tidOffset(pages, at), killed);
+    sink.entry(tidBlock(pages, at), tidOffset(pages, at), killed, key);
   }
 }

@@ -1,6 +1,8 @@
 /** Heap: which line pointers an index may point at, which rows are certainly alive, and what hint bits say of whom. */
 
 import { Bits } from "./bits.ts";
+import { ABORTED, COMMITTED } from "./clog.ts";
+import type { LineKeys } from "./keys.ts";
 import {
   headerProblem,
   isAllZero,
@@ -25,6 +27,7 @@ const XMAX_EXCLUSIVE_LOCK = 0x0040;
 const XMAX_LOCKS = 0x0050;
 const XMAX_LOCK_ONLY = 0x0080;
 const XMIN_COMMITTED = 0x0100;
+const XMIN_INVALID = 0x0200;
 const XMIN_FROZEN = 0x0300;
 const XMAX_COMMITTED = 0x0400;
 const XMAX_INVALID = 0x0800;
@@ -44,6 +47,8 @@ export interface HintSink {
   xid(xid: number, claim: Claim, block: number, offset: number): void;
   /** The row was updated, deleted or locked by several transactions. */
   multi?(multi: number, block: number, offset: number): void;
+  /** COMMITTED or ABORTED, of a transaction that was over when all was read; otherwise what is not known. */
+  status?(xid: number): number | undefined;
 }
 
 export type Claim = typeof XMIN_WAS_COMMITTED | typeof XMIN_WAS_ABORTED | typeof XMAX_WAS_COMMITTED;
@@ -56,6 +61,34 @@ const FIRST_NORMAL_XID = 3;
 
 const infomask = ({ u16 }: Pages, tuple: number) => u16[(tuple + 20) >>> 1] as number;
 const infomask2 = ({ u16 }: Pages, tuple: number) => u16[(tuple + 18) >>> 1] as number;
+
+/** Seen by everybody, seen by nobody any more, or neither for certain: its transactions may be running. */
+type Fate = typeof LIVE | typeof GONE | typeof UNCERTAIN;
+const LIVE = 0;
+const GONE = 1;
+const UNCERTAIN = 2;
+
+/** As HeapTupleSatisfiesMVCC (access/heap/heapam_visibility.c) for a snapshot that sees all that is over. */
+function fateOf(pages: Pages, tuple: number, hints: HintSink): Fate {
+  const mask = infomask(pages, tuple);
+  if ((mask & ALIVE) === ALIVE) return LIVE;
+  if ((mask & MOVED) !== 0) return UNCERTAIN;
+  if ((mask & XMIN_COMMITTED) === 0) {
+    if ((mask & XMIN_INVALID) !== 0) return GONE;
+    const inserter = xmin(pages, tuple);
+    const status = inserter < FIRST_NORMAL_XID ? COMMITTED : hints.status?.(inserter);
+    if (status === ABORTED) return GONE;
+    if (status !== COMMITTED) return UNCERTAIN;
+  }
+  if ((mask & XMAX_INVALID) !== 0) return LIVE;
+  const lockedOnly = (mask & XMAX_LOCK_ONLY) !== 0 || (mask & (XMAX_IS_MULTI | XMAX_LOCKS)) === XMAX_EXCLUSIVE_LOCK;
+  if (lockedOnly) return LIVE;
+  if ((mask & XMAX_IS_MULTI) !== 0) return UNCERTAIN;
+  if ((mask & XMAX_COMMITTED) !== 0) return GONE;
+  const deleter = pages.u32[(tuple + 4) >>> 2] as number;
+  const status = deleter < FIRST_NORMAL_XID ? ABORTED : hints.status?.(deleter);
+  return status === COMMITTED ? GONE : status === ABORTED ? LIVE : UNCERTAIN;
+}
 
 /** Start of the tuple; -1 when a line pointer in use leads out of the page. */
 function tupleStart(pages: Pages, at: number, pointer: number): number {
@@ -98,22 +131,28 @@ export class HeapRange {
   readonly needed = new Bits();
   /** Of these columns (attnum): the line's row has a NULL in it. */
   readonly nulls: ReadonlyMap<number, Bits>;
+  /** Of the needed lines, for each index that is asked about. */
+  readonly keys: readonly LineKeys[];
   /** All-zero blocks. */
   readonly zero: number[] = [];
   /** No server would have written them; the server is asked again before that is believed. */
   readonly broken: { block: number; what: string }[] = [];
+  /** Rows of which it is not certain whether they are alive, and so not needed here. */
+  uncertain = 0;
   /** Live rows inside a chain that no line leads to. */
   readonly orphans: { block: number; offset: number }[] = [];
 
-  constructor(firstBlock: number, nullable: readonly number[] = []) {
+  constructor(firstBlock: number, nullable: readonly number[] = [], keys: readonly LineKeys[] = []) {
     this.firstBlock = firstBlock;
+    this.keys = keys;
     this.nulls = new Map(nullable.map((attnum) => [attnum, new Bits()]));
   }
 
   get bytes(): number {
     const nulls = [...this.nulls.values()].reduce((sum, bits) => sum + bits.bytes, 0);
+    const keys = this.keys.reduce((sum, of) => sum + of.bytes, 0);
     // Each index works on a copy of what is needed.
-    return this.starts.byteLength + this.allowed.bytes + 2 * this.needed.bytes + nulls;
+    return this.starts.byteLength + this.allowed.bytes + 2 * this.needed.bytes + nulls + keys;
   }
 
   /** The number of a line; -1 when the block has no such line. Only for blocks of the range. */
@@ -152,6 +191,7 @@ export class HeapRange {
     this.allowed.reserve(this.lines);
     this.needed.reserve(this.lines);
     for (const bits of this.nulls.values()) bits.reserve(this.lines);
+    for (const keys of this.keys) keys.reserve(this.lines);
 
     const { u16, u32 } = pages;
     const special = pageSpecial(pages, at);
@@ -174,7 +214,9 @@ export class HeapRange {
       const tuple = at + start;
       const mask = u16[(tuple + 20) >>> 1] as number;
       const mask2 = u16[(tuple + 18) >>> 1] as number;
-      const alive = (mask & ALIVE) === ALIVE;
+      const fate = (mask & ALIVE) === ALIVE ? LIVE : fateOf(pages, tuple, hints);
+      const alive = fate === LIVE;
+      if (fate === UNCERTAIN) this.uncertain++;
       if ((mask2 & HEAP_ONLY) !== 0) {
         if (alive) chained = true;
       } else {
@@ -182,6 +224,7 @@ export class HeapRange {
         if (alive) {
           this.needed.set(line);
           if (this.nulls.size > 0) this.noteNulls(pages, tuple, line);
+          for (const keys of this.keys) keys.note(pages, tuple, tuple + length, line);
         }
       }
       const inserter = mask & XMIN_FROZEN;
@@ -201,7 +244,7 @@ export class HeapRange {
         if (!upgraded) hints.multi?.(u32[(tuple + 4) >>> 2] as number, block, offset);
       }
     }
-    if (chained) this.followChains(pages, at, block, first, count);
+    if (chained) this.followChains(pages, at, block, first, count, hints);
   }
 
   private countLines(pages: Pages, at: number, block: number): number {
@@ -216,7 +259,7 @@ export class HeapRange {
   }
 
   /** A live row inside a chain belongs to the line that the chain starts at. */
-  private followChains(pages: Pages, at: number, block: number, first: number, count: number): void {
+  private followChains(pages: Pages, at: number, block: number, first: number, count: number, hints: HintSink): void {
     const reached = new Uint8Array(count + 1);
     for (let root = 1; root <= count; root++) {
       const pointer = linePointer(pages, at, root);
@@ -238,9 +281,11 @@ export class HeapRange {
         // The update may have been undone and its place be in another chain by now.
         sure = sure && (maker === null || maker === xmin(pages, tuple));
         reached[offset] = 1;
-        if (sure && (infomask(pages, tuple) & ALIVE) === ALIVE) {
-          this.needed.set(first + root - 1);
-          if (this.nulls.size > 0) this.noteNulls(pages, tuple, first + root - 1);
+        if (sure && fateOf(pages, tuple, hints) === LIVE) {
+          const line = first + root - 1;
+          this.needed.set(line);
+          if (this.nulls.size > 0) this.noteNulls(pages, tuple, line);
+          for (const keys of this.keys) keys.note(pages, tuple, tuple + lineLength(member), line);
         }
         if ((infomask2(pages, tuple) & HOT_UPDATED) === 0) break;
         offset = nextInChain(pages, tuple);
@@ -279,8 +324,8 @@ const updaterOf = (pages: Pages, tuple: number) =>
 const nextInChain = ({ u16 }: Pages, tuple: number) => u16[(tuple + 16) >>> 1] as number;
 
 /** One page as a range of its own: what the server says when it is asked again. */
-export function heapPage(pages: Pages, block: number, hints: HintSink): HeapRange {
-  const range = new HeapRange(block);
+export function heapPage(pages: Pages, block: number, hints: HintSink, keys: readonly LineKeys[] = []): HeapRange {
+  const range = new HeapRange(block, [], keys);
   range.add(pages, 0, hints);
   return range;
 }

@@ -7,6 +7,7 @@ import { readGinPage } from "./gin.ts";
 import { readGistPage } from "./gist.ts";
 import { readHashPage } from "./hash.ts";
 import type { HeapRange } from "./heap.ts";
+import { type KeyReader, type LineKeys, NO_KEY } from "./keys.ts";
 import { headerProblem, type IndexSink, isAllZero, isNew, type Pages, type ReadIndexPage } from "./page.ts";
 import { readSpgistPage } from "./spgist.ts";
 
@@ -25,6 +26,8 @@ export interface Suspect {
   /** Where its entry leads. */
   block: number;
   offset: number;
+  /** Of the entry, when it is not that of its row. */
+  key?: number;
 }
 
 /** More than that are counted only. */
@@ -39,6 +42,8 @@ export interface ScanOptions {
   missing: Bits | null;
   /** Lines whose entries are right to find nothing: they may have NULL in every column. */
   nulls?: Bits | "any" | undefined;
+  /** What its entries must have as keys. */
+  keys?: LineKeys | undefined;
   /** Of the index. */
   blocks: number;
   /** Blocks of the index of which it matters who leads to them. */
@@ -46,6 +51,7 @@ export interface ScanOptions {
 }
 
 export class IndexScan implements IndexSink {
+  readonly keyReader: KeyReader | undefined;
   entries = 0;
   readonly suspects: Suspect[] = [];
   suspected = 0;
@@ -61,6 +67,7 @@ export class IndexScan implements IndexSink {
   constructor(options: ScanOptions) {
     this.options = options;
     this.read = READERS[options.method] as ReadIndexPage;
+    this.keyReader = options.keys?.reader;
     this.linked.reserve(options.blocks);
   }
 
@@ -80,9 +87,9 @@ export class IndexScan implements IndexSink {
     return [...this.zero].filter((block) => block === 0 || this.linked.has(block));
   }
 
-  entry(block: number, offset: number, killed: boolean): void {
+  entry(block: number, offset: number, killed: boolean, key = NO_KEY): void {
     this.entries++;
-    const { range, heapBlocks, missing, nulls } = this.options;
+    const { range, heapBlocks, missing, nulls, keys } = this.options;
     const i = block - range.firstBlock;
     if (i < 0 || i >= range.blocks) {
       if (block >= heapBlocks) this.suspect(block, offset);
@@ -90,7 +97,12 @@ export class IndexScan implements IndexSink {
     }
     const line = range.line(block, offset);
     if (line < 0 || !range.allowed.has(line)) this.suspect(block, offset);
-    else if (missing !== null && (!killed || nulls === "any" || nulls?.has(line) === true)) missing.clear(line);
+    else {
+      if (missing !== null && (!killed || nulls === "any" || nulls?.has(line) === true)) missing.clear(line);
+      if (keys === undefined || killed || !range.needed.has(line)) return;
+      const expected = keys.of(line);
+      if (expected !== NO_KEY && expected !== key) this.suspect(block, offset, key);
+    }
   }
 
   link(to: number): void {
@@ -102,8 +114,9 @@ export class IndexScan implements IndexSink {
     if (this.problems.length < MOST_SUSPECTS) this.problems.push({ block: this.block, what });
   }
 
-  private suspect(block: number, offset: number): void {
+  private suspect(block: number, offset: number, key?: number): void {
     this.suspected++;
-    if (this.suspects.length < MOST_SUSPECTS) this.suspects.push({ at: this.block, block, offset });
+    if (this.suspects.length >= MOST_SUSPECTS) return;
+    this.suspects.push({ at: this.block, block, offset, ...(key === undefined ? {} : { key }) });
   }
 }

@@ -1,5 +1,7 @@
 /** What every page of PostgreSQL 8.3 and later has in common: header, line pointers, index tuples. */
 
+import type { KeyReader } from "./keys.ts";
+
 export const PAGE_SIZE = 8192;
 
 /** The only layout since PostgreSQL 8.3. */
@@ -76,11 +78,13 @@ export const NO_BLOCK = 0xffffffff;
 
 /** What the pages of an index say, one after the other. */
 export interface IndexSink {
+  /** For the keys of a B-tree's entries, when somebody wants to know them. */
+  keyReader?: KeyReader | undefined;
   /**
    * Of a leaf: a row that the index knows; `killed` when no scan will give it, as one found out that nobody sees the row
    * any more, or as none of its values is in the entry.
    */
-  entry(block: number, offset: number, killed: boolean): void;
+  entry(block: number, offset: number, killed: boolean, key?: number): void;
   /** Another page of the index that is in use. */
   link(block: number): void;
   /** The page cannot be one of this index. */

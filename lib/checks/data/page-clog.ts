@@ -9,6 +9,8 @@ const MOST_SEGMENTS = 256;
 export interface Clog {
   /** Transactions before it were over, or listed as running, when the files were read. Its low half. */
   nextXid: number;
+  /** All before it were over, and so were their subtransactions: those without a status were cut off by a crash. */
+  oldestRunning: number;
   /** The cluster needs to know nothing before it. */
   oldestXid: number;
   /** The oldest one that is held here. */
@@ -18,11 +20,12 @@ export interface Clog {
 }
 
 export async function readClog(database: Database): Promise<Clog> {
-  const { next, oldest } = await database.row<{ next: string; oldest: string }>(
-    `SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next, oldest_xid::text AS oldest FROM pg_control_checkpoint()`,
+  const { next, running, oldest } = await database.row<{ next: string; running: string; oldest: string }>(
+    `SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next, pg_snapshot_xmin(pg_current_snapshot())::text AS running,
+            oldest_xid::text AS oldest FROM pg_control_checkpoint()`,
   );
   await checkpoint(database);
-  const nextXid = Number(BigInt(next) & 0xffffffffn);
+  const nextXid = lowHalf(next);
   const oldestXid = Number(oldest);
   const segments = new Map<number, Uint8Array>();
   const last = Math.floor(nextXid / XIDS_PER_SEGMENT);
@@ -41,6 +44,7 @@ export async function readClog(database: Database): Promise<Clog> {
   const heldFrom = (((last - count + 1 + 4096) % 4096) * XIDS_PER_SEGMENT) >>> 0;
   return {
     nextXid,
+    oldestRunning: lowHalf(running),
     oldestXid,
     from: xidPrecedes(heldFrom, oldestXid) ? oldestXid : heldFrom,
     status: (xid) => {
@@ -49,6 +53,8 @@ export async function readClog(database: Database): Promise<Clog> {
     },
   };
 }
+
+const lowHalf = (fullXid: string) => Number(BigInt(fullXid) & 0xffffffffn);
 
 /** Brings the files up to date; without the right to do it, the server is only asked about more. */
 async function checkpoint(database: Database): Promise<void> {

@@ -2,6 +2,7 @@
 
 import { type Database, quoteLiteral } from "../../io/database.ts";
 import { readPart, seesSameFile } from "../../io/local-pages.ts";
+import type { KeyLayout } from "../../pages/keys.ts";
 import { PAGE_SIZE, type Pages, pagesOf } from "../../pages/page.ts";
 import type { Session } from "../pool.ts";
 
@@ -21,6 +22,8 @@ export interface IndexFile {
   /** The first column (attnum, 0 is an expression), and whether it may be NULL. */
   column: number;
   nullable: boolean;
+  /** Null when its keys cannot be compared with the rows byte by byte, or when it does not have every row. */
+  keys: KeyLayout | null;
 }
 
 export interface TableFiles {
@@ -35,6 +38,11 @@ export async function readTableFiles(session: Session, tables: readonly string[]
     `SELECT c.oid::text, coalesce(i.indrelid, c.oid)::text AS table, format('%I.%I', n.nspname, c.relname) AS name, a.amname AS method,
             pg_relation_filepath(c.oid) AS path, pg_relation_size(c.oid)::text AS bytes,
             (i.indpred IS NOT NULL)::text AS partial, i.indkey[0]::text AS column,
+            CASE WHEN a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL THEN json_build_object(
+              'table', (SELECT json_agg(json_build_array(attlen, attalign, atthasmissing) ORDER BY attnum) FROM pg_attribute
+                         WHERE attrelid = i.indrelid AND attnum BETWEEN 1 AND (SELECT max(k) FROM unnest(i.indkey) AS k)),
+              'index', (SELECT json_agg(json_build_array(i.indkey[attnum - 1], attlen) ORDER BY attnum) FROM pg_attribute
+                         WHERE attrelid = c.oid AND attnum > 0)) END::text AS keys,
             (NOT coalesce(t.attnotnull, false))::text AS nullable
        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS a ON a.oid = c.relam
        LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
@@ -60,10 +68,31 @@ export async function readTableFiles(session: Session, tables: readonly string[]
         partial: row.partial === "true",
         column: Number(row.column),
         nullable: row.nullable === "true",
+        keys: typeof row.keys === "string" ? keyLayout(JSON.parse(row.keys)) : null,
       });
     }
   }
   return found;
+}
+
+const ALIGNMENT: Readonly<Record<string, number>> = { c: 1, s: 2, i: 4, d: 8 };
+
+/** As the catalogs have it: attlen, attalign and atthasmissing of the table's columns, attnum and attlen of the index's. */
+export interface KeyColumns {
+  table: [length: number, align: string, hasMissing: boolean][] | null;
+  index: [attnum: number, length: number][] | null;
+}
+
+/** Null unless every column has a fixed length, and the same one in both. */
+export function keyLayout({ table, index }: KeyColumns): KeyLayout | null {
+  if (table === null || index === null) return null;
+  const isPlain = index.every(([attnum, length]) => {
+    const [ofTable, , hasMissing] = table[attnum - 1] ?? [0, "", true];
+    return length > 0 && length === ofTable && !hasMissing;
+  });
+  const columns = table.map(([length, align]) => ({ length, align: ALIGNMENT[align] ?? 0 }));
+  if (!isPlain || columns.some(({ align }) => align === 0)) return null;
+  return { table: columns, columns: index.map(([attnum]) => attnum - 1) };
 }
 
 /** A file is gone or shorter than it was a moment ago: the relation was rewritten, truncated or dropped. */

@@ -1,8 +1,9 @@
 /** One index against a range of its heap: suspected from the files, believed only when the server's own pages say so. */
 
-import { type HeapRange, heapPage, type LineProblem, lineProblem } from "../../pages/heap.ts";
+import { type HeapRange, type HintSink, heapPage, type LineProblem, lineProblem } from "../../pages/heap.ts";
 import { IndexScan, type ScanOptions } from "../../pages/index-scan.ts";
-import { isAllZero } from "../../pages/page.ts";
+import { LineKeys, NO_KEY } from "../../pages/keys.ts";
+import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import type { Session } from "../pool.ts";
@@ -19,15 +20,17 @@ const PAUSE_MS = 250;
 /** Entries and rows that are asked for again. */
 const MOST_ASKED = 2000;
 
-const NO_HINTS = { xid() {} };
-
 interface Entry {
   block: number;
   offset: number;
+  /** When that is what is wrong with it. */
+  key: number | undefined;
   /** Blocks of the index. */
   at: Set<number>;
-  what: LineProblem;
+  what: LineProblem | typeof OTHER_KEY;
 }
+
+const OTHER_KEY = "of another key";
 
 /** What was suspected and not refuted so far. */
 interface Doubt {
@@ -55,6 +58,7 @@ export async function confirmIndex(
   index: IndexFile,
   options: ScanOptions,
   scan: IndexScan,
+  hints: HintSink,
 ): Promise<PageProblem[] | null> {
   const lost = scan.lost();
   const suspectsMissing = options.missing?.any() === true;
@@ -69,7 +73,7 @@ export async function confirmIndex(
     const known = doubt.entries.get(keyOf(suspect));
     if (known !== undefined) known.at.add(suspect.at);
     else if (doubt.entries.size < MOST_ASKED) {
-      doubt.entries.set(keyOf(suspect), { ...suspect, at: new Set([suspect.at]), what: undefined });
+      doubt.entries.set(keyOf(suspect), { ...suspect, key: suspect.key, at: new Set([suspect.at]), what: undefined });
     }
   }
   const watched = new Set([...lost, ...scan.links.map(({ to }) => to)]);
@@ -80,21 +84,24 @@ export async function confirmIndex(
     for (let round = 0; round < ROUNDS; round++) {
       if (round > 0) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       // The heap before and after the index: a line that is unused both times was not in use in between.
-      await refuteEntries(session, table, doubt);
+      await refuteEntries(session, table, doubt, options.keys, hints);
       const blocks = [...doubt.broken.keys(), ...[...doubt.entries.values()].flatMap(({ at }) => [...at])];
       const again = new IndexScan({ ...options, watched });
       const everything = suspectsMissing || watched.size > 0;
       await scanBuffers(session, index, again, everything ? null : blocks);
       if (again.suspects.length === again.suspected) {
-        const found = new Set(again.suspects.map(keyOf));
-        for (const key of doubt.entries.keys()) if (!found.has(key)) doubt.entries.delete(key);
+        const found = new Map(again.suspects.map((suspect) => [keyOf(suspect), suspect.key]));
+        for (const [key, entry] of doubt.entries) {
+          if (found.has(key)) entry.key = found.get(key);
+          else doubt.entries.delete(key);
+        }
       }
       const broken = new Set(again.problems.map(({ block }) => block));
       for (const block of doubt.broken.keys()) if (!broken.has(block)) doubt.broken.delete(block);
-      await refuteEntries(session, table, doubt);
+      await refuteEntries(session, table, doubt, options.keys, hints);
       if (options.missing !== null) {
         const candidates = round === 0 ? options.missing.first(MOST_ASKED) : doubt.missing;
-        doubt.missing = await stillNeeded(session, table, range, candidates, options);
+        doubt.missing = await stillNeeded(session, table, range, candidates, options, hints);
       }
       if (watched.size > 0) {
         const pages = await readBufferPages(session, index.name, watched);
@@ -114,16 +121,34 @@ export async function confirmIndex(
   return describe(table, range, doubt, scan, options);
 }
 
-async function refuteEntries(session: Session, table: string, doubt: Doubt): Promise<void> {
+async function refuteEntries(
+  session: Session,
+  table: string,
+  doubt: Doubt,
+  keys: LineKeys | undefined,
+  hints: HintSink,
+): Promise<void> {
   const pages = await readBufferPages(
     session,
     table,
     [...doubt.entries.values()].map(({ block }) => block),
   );
   for (const [key, entry] of doubt.entries) {
-    entry.what = lineProblem(pages.get(entry.block) ?? null, entry.offset);
+    const page = pages.get(entry.block) ?? null;
+    entry.what = lineProblem(page, entry.offset);
+    if (entry.what === undefined && page !== null && keys !== undefined && hasOtherKey(page, entry, keys, hints)) {
+      entry.what = OTHER_KEY;
+    }
     if (entry.what === undefined) doubt.entries.delete(key);
   }
+}
+
+function hasOtherKey(page: Pages, { block, offset, key }: Entry, { reader }: LineKeys, hints: HintSink): boolean {
+  const keys = new LineKeys(reader);
+  const now = heapPage(page, block, hints, [keys]);
+  const line = now.line(block, offset);
+  if (key === undefined || line < 0 || !now.needed.has(line)) return false;
+  return keys.of(line) !== NO_KEY && keys.of(line) !== key;
 }
 
 /** Of some blocks, or of all that there are now. */
@@ -155,6 +180,7 @@ async function stillNeeded(
   range: HeapRange,
   lines: readonly number[],
   { missing }: ScanOptions,
+  hints: HintSink,
 ): Promise<number[]> {
   const places = lines.filter((line) => missing?.has(line)).map((line) => ({ line, ...range.placeOf(line) }));
   const pages = await readBufferPages(
@@ -165,7 +191,7 @@ async function stillNeeded(
   const left: number[] = [];
   for (const { line, block, offset } of places) {
     const page = pages.get(block) ?? null;
-    const now = page === null ? null : heapPage(page, block, NO_HINTS);
+    const now = page === null ? null : heapPage(page, block, hints);
     const nowLine = now === null ? -1 : now.line(block, offset);
     if (now !== null && nowLine >= 0 && now.needed.has(nowLine)) left.push(line);
     else missing?.clear(line);
@@ -196,8 +222,9 @@ function describe(table: string, range: HeapRange, doubt: Doubt, scan: IndexScan
     problems.push({
       where: `${blocks.length === 1 ? "block" : "blocks"} ${enumerate(blocks.map(String))}`,
       what:
-        `${plural(entries.length, "entry", "entries")}${among(doubt.entries.size, scan.suspected)} for rows ` +
-        `of ${table} that are ${what}: ${enumerate(entries.map(item))}`,
+        `${plural(entries.length, "entry", "entries")}${among(doubt.entries.size, scan.suspected)} ` +
+        `${what === OTHER_KEY ? `with another key than their rows of ${table}` : `for rows of ${table} that are ${what}`}: ` +
+        enumerate(entries.map(item)),
     });
   }
   if (doubt.missing.length > 0) {

@@ -1,6 +1,6 @@
 /** One table with its indexes, page by page: the heap is read once for both of the checks that look at it. */
 
-import { COMMITTED, xidPrecedes } from "../../pages/clog.ts";
+import { ABORTED, COMMITTED, IN_PROGRESS, SUB_COMMITTED, xidPrecedes } from "../../pages/clog.ts";
 import { ginHasEveryRow } from "../../pages/gin.ts";
 import {
   type Claim,
@@ -12,6 +12,7 @@ import {
   XMIN_WAS_COMMITTED,
 } from "../../pages/heap.ts";
 import { IndexScan, READERS, type ScanOptions } from "../../pages/index-scan.ts";
+import { KeyReader, LineKeys } from "../../pages/keys.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
@@ -30,12 +31,22 @@ import {
 import { confirmIndex, type PageProblem } from "./page-index.ts";
 import { inRange, lostMultis, type MultiRange } from "./page-multixact.ts";
 
+export interface IndexPages {
+  index: string;
+  oid: string;
+  entries: number;
+  /** Every live row has an entry with its own key. */
+  keysCompared: boolean;
+  problems: PageProblem[];
+  notCovered: string | null;
+}
+
 export interface TablePages {
   rows: { blocks: number; lines: number };
   /** What is wrong with the table itself. */
   table: PageProblem[];
   /** By name of the index. */
-  indexes: { index: string; oid: string; entries: number; problems: PageProblem[]; notCovered: string | null }[];
+  indexes: IndexPages[];
   /** All-zero blocks before the last that is not, and nothing that needs them. */
   zeroBlocks: number[];
   /** Multixacts that rows name, and of which pg_multixact was asked; `more`: not of all. */
@@ -158,16 +169,24 @@ class TableReader {
     for (const index of files.indexes) {
       const known = index.method in READERS || index.method === "brin";
       const notCovered = known ? null : `index type ${index.method} is not known here`;
-      result.indexes.push({ index: index.name, oid: index.oid, entries: 0, problems: [], notCovered });
+      const keysCompared = index.keys !== null;
+      result.indexes.push({ index: index.name, oid: index.oid, entries: 0, keysCompared, problems: [], notCovered });
     }
+    const readers = new Map(
+      files.indexes.flatMap(({ oid, keys }) => (keys === null ? [] : [[oid, new KeyReader(keys)]])),
+    );
     let from = 0;
     do {
+      const keys = new Map([...readers].map(([oid, reader]) => [oid, new LineKeys(reader)]));
       const range = new HeapRange(
         from,
         nullable.map(({ column }) => column),
+        [...keys.values()],
       );
       from = await this.readHeap(range);
-      for (const index of files.indexes) if (index.method in READERS) await this.readIndex(index, range);
+      for (const index of files.indexes) {
+        if (index.method in READERS) await this.readIndex(index, range, keys.get(index.oid));
+      }
       await this.judgeHeap(range);
     } while (from < files.blocks);
     for (const index of files.indexes) {
@@ -206,7 +225,7 @@ class TableReader {
     return next;
   }
 
-  private async readIndex(index: IndexFile, range: HeapRange): Promise<void> {
+  private async readIndex(index: IndexFile, range: HeapRange, keys: LineKeys | undefined): Promise<void> {
     const { session, files, around } = this;
     const of = this.of(index);
     const everyRow = !index.partial && (index.method !== "hash" || index.column > 0);
@@ -218,6 +237,7 @@ class TableReader {
       range,
       heapBlocks: files.blocks,
       missing,
+      keys,
       blocks: index.blocks,
     };
     if (index.method === "bloom") options.nulls = index.column > 0 ? nulls : "any";
@@ -229,7 +249,8 @@ class TableReader {
     });
     if (oldGin) options.missing = null;
     of.entries += range.firstBlock === 0 ? scan.entries : 0;
-    const problems = await confirmIndex(session, this.name, index, options, scan);
+    if (range.uncertain > 0 || range.broken.length > 0 || (keys?.unknown ?? 0) > 0) of.keysCompared = false;
+    const problems = await confirmIndex(session, this.name, index, options, scan, this.hints.statusOnly);
     if (problems === null) this.unsettled = true;
     else
       of.problems.push(...problems.filter((p) => !of.problems.some((q) => q.what === p.what && q.where === p.where)));
@@ -255,7 +276,7 @@ class TableReader {
         places = places.filter(({ block, what, offset }) => {
           const page = pages.get(block) ?? null;
           if (page === null) return false;
-          const now = heapPage(page, block, NO_HINTS);
+          const now = heapPage(page, block, this.hints.statusOnly);
           if (what !== "") return now.broken.some((broken) => broken.what === what);
           return now.orphans.some((orphan) => orphan.offset === offset);
         });
@@ -382,8 +403,6 @@ class TableReader {
   }
 }
 
-const NO_HINTS: HintSink = { xid() {} };
-
 /** Two bits for each block of the heap, after the header of the page. */
 const MAP_BLOCKS = (8192 - 24) * 4;
 const mapBlock = (block: number) => Math.floor(block / MAP_BLOCKS);
@@ -396,6 +415,8 @@ function isAllVisible(map: Pages | null, block: number): boolean {
 
 /** Compares with pg_xact's files; what does not agree is asked of the server. */
 class HintJudge implements HintSink {
+  /** For looking again at what was judged. */
+  readonly statusOnly: HintSink = { xid() {}, status: (xid) => this.status(xid) };
   readonly suspects: HintSuspect[] = [];
   suspected = 0;
   private lastXid = 0;
@@ -415,6 +436,14 @@ class HintJudge implements HintSink {
     if (this.multis.has(multi) || !inRange(multi, this.range)) return;
     if (this.multis.size < MOST_MULTIS) this.multis.set(multi, { block, offset });
     else this.moreMultis = true;
+  }
+
+  status(xid: number): number | undefined {
+    const { clog } = this;
+    if (xidPrecedes(xid, clog.from) || !xidPrecedes(xid, clog.nextXid)) return undefined;
+    const status = clog.status(xid);
+    const isOver = xidPrecedes(xid, clog.oldestRunning);
+    return isOver && (status === IN_PROGRESS || status === SUB_COMMITTED) ? ABORTED : status;
   }
 
   xid(xid: number, claim: Claim, block: number, offset: number): void {

@@ -21,6 +21,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   otherBytes: 0,
   of: null,
   valid: true,
+  fixedKeys: false,
   changedAt: 0,
   rank: 0,
 });
@@ -28,7 +29,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
 const sound: TablePages = {
   rows: { blocks: 1, lines: 7 },
   table: [],
-  indexes: [{ index: "public.orders_pkey", oid: "2", entries: 7, problems: [], notCovered: null }],
+  indexes: [{ index: "public.orders_pkey", oid: "2", entries: 7, keysCompared: true, problems: [], notCovered: null }],
   zeroBlocks: [],
   multixacts: { asked: 3, more: false },
 };

@@ -17,6 +17,7 @@ const relation: Relation = {
   otherBytes: 0,
   of: null,
   valid: true,
+  fixedKeys: false,
   changedAt: 0,
   rank: 0,
 };

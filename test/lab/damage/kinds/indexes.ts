@@ -135,6 +135,23 @@ export const indexKinds = inArea("indexes", [
     withoutReceipt: "full",
   },
   {
+    name: "btree: a key in order that is not its row's, checksum right",
+    damage: async (instance) => {
+      const file = await instance.relation(KEY).file;
+      const key = (page: Buffer, index: number) => page.readUInt32LE(item(page, index).offset + 8);
+      // Every hundredth row was deleted, so that there is room for the next key.
+      const beforeGap = (page: Buffer) => items(page).findIndex((_, i) => i > 0 && key(page, i) % 100 === 99);
+      const block = await findBlock(file, 1, (page) => isBtreeLeaf(page) && beforeGap(page) > 0);
+      await changeBlock(file, block, "right", (page) => {
+        const index = beforeGap(page);
+        page.writeUInt32LE(key(page, index) + 1, item(page, index).offset + 8);
+      });
+    },
+    caughtBy: indexes,
+    level: "full",
+    withoutReceipt: "full",
+  },
+  {
     name: "btree: an entry that leads to another row, checksum right",
     damage: async (instance) => {
       const file = await instance.relation(KEY).file;
