@@ -3,6 +3,7 @@
 import { RestoreError } from "../errors.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
+import { inParallel } from "../parallel.ts";
 import type { CheckResult, CheckStatus, PageChecksums, Report } from "../report/report.ts";
 import { formatDuration } from "../units.ts";
 import type { Edge } from "./edge.ts";
@@ -180,32 +181,6 @@ function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
     signal.addEventListener("abort", onAbort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
   });
-}
-
-/** Up to `limit` at the same time, started in order; results in order. The first exception stops the start of more. */
-export async function inParallel<T, R>(
-  items: readonly T[],
-  limit: number,
-  work: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = new Array(items.length);
-  let next = 0;
-  let failed = false;
-  const worker = async () => {
-    while (next < items.length && !failed) {
-      const index = next++;
-      try {
-        results[index] = await work(items[index] as T);
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-    }
-  };
-  const settled = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
-  const failure = settled.find((s) => s.status === "rejected");
-  if (failure !== undefined) throw failure.reason;
-  return results;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

@@ -2,9 +2,9 @@
 
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
+import { inParallel } from "../parallel.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
-import { inParallel } from "./check.ts";
 import { objectKey, Pool } from "./pool.ts";
 import { type Relation, rankRelations, readRelations } from "./relations.ts";
 

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, RestoreError } from "../errors.ts";
 import { sqlState } from "../io/database.ts";
 import type { UserQuery } from "../options.ts";
+import { inParallel } from "../parallel.ts";
 import { isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { type CollationMismatch, type KnownVersions, readCollationMismatches } from "./collations.ts";
@@ -278,14 +279,4 @@ async function readTable(
       return;
     }
   }
-}
-
-async function inParallel<T>(items: readonly T[], limit: number, work: (item: T) => Promise<void>): Promise<void> {
-  let next = 0;
-  const worker = async () => {
-    while (next < items.length) await work(items[next++] as T);
-  };
-  const settled = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
-  const failed = settled.find((result) => result.status === "rejected");
-  if (failed?.status === "rejected") throw failed.reason;
 }

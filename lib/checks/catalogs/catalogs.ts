@@ -1,7 +1,8 @@
 /** What the checks of catalogs share: the same questions in every database, and one judgement of the answers. */
 
 import { type Database, sqlState } from "../../io/database.ts";
-import { enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import { describeFinding, type Finding, SHOWN } from "../findings.ts";

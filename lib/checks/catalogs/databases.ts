@@ -1,7 +1,8 @@
 /** Every database lets a session in, and there is something in them. Nothing restored is a failure, never a pass. */
 
 import { MARKER_SCHEMA } from "../../mark/marker.ts";
-import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 

@@ -1,6 +1,7 @@
 /** Every C library that a function needs can be loaded in this image and has the function's symbol. */
 
-import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFailure, errorCode } from "../failure.ts";
 import { describeFinding, type Finding, SHOWN } from "../findings.ts";

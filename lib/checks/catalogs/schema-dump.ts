@@ -4,8 +4,9 @@ import { messageOf } from "../../errors.ts";
 import { type CommandResult, runCommand } from "../../io/command.ts";
 import { exists } from "../../io/files.ts";
 import { LOCKED_RELATIONS } from "../../manifest/question.ts";
+import { inParallel } from "../../parallel.ts";
 import { type Conninfo, formatConninfo } from "../../postgres/conninfo.ts";
-import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE, readServerRun } from "../edge.ts";
 import { describeFailure, isAway, isDamage } from "../failure.ts";
 

@@ -1,6 +1,7 @@
 /** What the catalogs say of the rows is true of them: NOT NULL, CHECK, domains, partition bounds, unique, exclusion, foreign keys. */
 
-import { type Check, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
 import { errorCode } from "../failure.ts";
 import {

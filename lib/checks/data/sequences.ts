@@ -1,7 +1,8 @@
 /** Sequences are in a possible state, and not behind the columns that they number. */
 
 import { quoteLiteral } from "../../io/database.ts";
-import { type Check, enumerate, inParallel, type Judgement, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
 import type { Outcome } from "../pool.ts";

@@ -2,7 +2,8 @@
 
 import type { Database } from "../../io/database.ts";
 import { quoteLiteral } from "../../io/database.ts";
-import { type Check, EVERY_LEVEL, enumerate, inParallel, type Judgement } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, EVERY_LEVEL, enumerate, type Judgement } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFinding, type Finding } from "../findings.ts";
 import { missingSegments, type Need, neededOf, type Positions } from "./slru.ts";

@@ -13,7 +13,8 @@ import {
   readRangeSql,
 } from "../../manifest/table-data.ts";
 import type { Range } from "../../manifest/table-plan.ts";
-import { type Check, inParallel, plural } from "../check.ts";
+import { inParallel } from "../../parallel.ts";
+import { type Check, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
 import { type Finding, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
 import type { Outcome } from "../pool.ts";

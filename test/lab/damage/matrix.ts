@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chalk, echo } from "zx";
-import { inParallel } from "../../../lib/checks/check.ts";
+import { inParallel } from "../../../lib/parallel.ts";
 import { assertNothingRuns, openLab } from "../lab.ts";
 import { makeGolden } from "./golden.ts";
 import { isRight, judge, PASSES, type Result, totals } from "./judge.ts";

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { type Check, enumerate, inParallel, type Judgement, runChecks } from "../../../lib/checks/check.ts";
+import { type Check, enumerate, type Judgement, runChecks } from "../../../lib/checks/check.ts";
 import type { Edge } from "../../../lib/checks/edge.ts";
 import { describeFailure, isAway, isDamage } from "../../../lib/checks/failure.ts";
 import { CHECKS } from "../../../lib/checks/index.ts";
 import { RestoreError } from "../../../lib/errors.ts";
+import { inParallel } from "../../../lib/parallel.ts";
 import { asked } from "./asked.ts";
 
 const never = new AbortController().signal;
