@@ -1,6 +1,7 @@
 /** Every database lets a session in, and there is something in them. Nothing restored is a failure, never a pass. */
 
 import { MARKER_SCHEMA } from "../../mark/marker.ts";
+import type { Receipt } from "../../mark/receipt.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { MAINTENANCE_DATABASE } from "../edge.ts";
@@ -75,12 +76,8 @@ export const databasesReadable: Check<DatabasesFacts> = {
       return result("fail", `database ${damaged.name} is damaged: ${damaged.error}`, "see the server log");
     }
     const names = new Set(databases.map((d) => d.name));
-    const missing = receipt?.databases.filter((name) => !names.has(name)) ?? [];
-    const inMotion =
-      receipt?.manifest.objects.some(
-        (o) => o.question === "databases" && missing.some((name) => o.moved.includes(name)),
-      ) ?? false;
-    if (missing.length > 0 && !inMotion) {
+    const missing = requiredDatabases(receipt).filter((name) => !names.has(name));
+    if (missing.length > 0) {
       return result(
         "fail",
         `of the source's ${plural(receipt?.databases.length ?? 0, "database")} ${enumerate(missing)} is missing`,
@@ -117,3 +114,11 @@ const COUNT_RELATIONS = `
      AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> $1
      AND NOT EXISTS (SELECT FROM pg_depend d
                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
+
+/** Those that the source had at the target for certain: mark lists them before, and the manifest tells what stood still. */
+function requiredDatabases(receipt: Receipt | null): string[] {
+  if (receipt === null) return [];
+  const answer = receipt.manifest.objects.find(({ question }) => question === "databases");
+  if (answer?.complete) return receipt.databases.filter((name) => Object.hasOwn(answer.objects, name));
+  return receipt.databases.filter((name) => !answer?.moved.includes(name));
+}

@@ -38,10 +38,29 @@ describe("databases-readable", () => {
     expect(judge([database("postgres")])).toMatchObject({ status: "fail", summary: expect.stringContaining("app") });
   });
 
-  test("does not miss a database that came or went while the source was marked", () => {
-    const objects = [{ database: null, question: "databases", objects: {}, moved: ["app"], complete: true }];
-    const given = { ...asked, receipt: { ...receipt, manifest: { ...emptyManifest, objects } } };
-    expect(judge([database("postgres")], given).status).toBe("pass");
+  describe("while the source was marked", () => {
+    const given = (answer: { objects: Record<string, string>; moved: string[]; complete?: boolean }) => {
+      const objects = [{ database: null, question: "databases", complete: true, ...answer }];
+      return { ...asked, receipt: { ...receipt, manifest: { ...emptyManifest, objects } } };
+    };
+
+    test.each([
+      { what: "came or went", answer: { objects: {}, moved: ["app"] } },
+      { what: "went when they had been listed already", answer: { objects: { postgres: "1" }, moved: [] } },
+      { what: "came or went, others being locked", answer: { objects: {}, moved: ["app"], complete: false } },
+    ])("databases that $what are not missed", ({ answer }) => {
+      expect(judge([database("postgres")], given(answer)).status).toBe("pass");
+    });
+
+    test.each([
+      { objects: { app: "1" }, moved: ["guest"] },
+      { objects: {}, moved: ["guest"], complete: false },
+    ])("others are, and named", (answer) => {
+      const wanted = given(answer);
+      wanted.receipt.databases = ["app", "guest", "postgres"];
+      const { status, summary } = judge([database("postgres")], wanted);
+      expect({ status, summary }).toMatchObject({ status: "fail", summary: expect.stringMatching(/ app is missing$/) });
+    });
   });
 
   test("damage is a failure; a missing right is not", () => {
