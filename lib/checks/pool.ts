@@ -18,6 +18,8 @@ export interface Unit {
   bytes: number;
   /** At level standard: lower goes first, and waits for the budget after that. See `Relation.rank`. */
   rank: number;
+  /** See `Relation.held`: it is left out without waiting. */
+  held?: boolean;
   /** Done however little time is left: what the source was asked is asked here too. */
   always?: boolean;
 }
@@ -69,6 +71,8 @@ interface Job {
   fail(error: unknown): void;
 }
 
+export const HELD = "locked by a prepared transaction left in doubt";
+
 /** A session is kept this long although units of another database would come first. */
 const STAY_MS = 1000;
 /** After a crash the server is back by then, or it will not come back. */
@@ -100,6 +104,10 @@ export class Pool {
   /** Never rejects, except with the reason of the signal. */
   async run<T>(unit: Unit, use: (session: Session) => Promise<T>): Promise<Outcome<T>> {
     this.options.signal.throwIfAborted();
+    if (unit.held === true) {
+      this.objects.set(objectKey(unit), false);
+      return { kind: "left-out", why: HELD };
+    }
     this.startedAt ??= performance.now();
     const outcome = await new Promise<Outcome<T>>((resolve) => {
       this.totalBytes += unit.bytes;

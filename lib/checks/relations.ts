@@ -1,7 +1,8 @@
 /** Every relation with storage, of every database, once: what the checks of the data share among themselves. */
 
 import type { Database } from "../io/database.ts";
-import { LOCKED_RELATIONS } from "../manifest/question.ts";
+import { HELD_RELATIONS, LOCKED_RELATIONS } from "../manifest/question.ts";
+import type { Unit } from "./pool.ts";
 
 export interface Relation {
   database: string;
@@ -29,6 +30,8 @@ export interface Relation {
   valid: boolean;
   /** Of an index: a B-tree of whole columns of every row, each with a fixed length: its keys can be compared byte by byte. */
   fixedKeys: boolean;
+  /** A prepared transaction that was left in doubt has it, or its table, for itself alone: whoever asks for it waits for ever. */
+  held: boolean;
   /** When its file changed last (seconds since 1970); pgBackRest restores the source's times. 0 when unknown. */
   changedAt: number;
   /** At level standard: lower goes first. Never proven before proven long ago; of those the newest changed first. */
@@ -48,6 +51,7 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
        coalesce(i.indisvalid AND i.indisready, true)::text AS valid,
        coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
          SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false)::text AS fixed_keys,
+       (c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false))::text AS held,
        coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::text AS changed_at
   FROM pg_class AS c
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -78,10 +82,20 @@ export async function readRelations(database: Database, name: string, shared: bo
     of: row.of ?? null,
     valid: row.valid === "true",
     fixedKeys: row.fixed_keys === "true",
+    held: row.held === "true",
     changedAt: Number(row.changed_at),
     rank: 0,
   }));
 }
+
+/** What the pool must know to look at it. */
+export const unitOf = ({ database, name: object, rank, held, bytes }: Relation, share = bytes): Unit => ({
+  database,
+  object,
+  bytes: share,
+  rank,
+  held,
+});
 
 /** An index goes with its table, a TOAST table with its owner: the relation that they are proven with. */
 export function leaderOf(relations: readonly Relation[]): (relation: Relation) => Relation {

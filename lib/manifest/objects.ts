@@ -71,7 +71,7 @@ async function askQuestion(
       const state = sqlState(error);
       if (isConnectionLost(error)) throw error;
       // Somebody alters a table, or a prepared transaction did: all others can still be described.
-      if (state === "55P03" && n < ATTEMPTS && question.relation !== undefined) {
+      if (state === "55P03" && n < ATTEMPTS && (question.relation ?? question.query) !== undefined) {
         isPartial = true;
         continue;
       }

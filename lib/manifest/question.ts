@@ -18,6 +18,8 @@ export interface Question {
   from: string;
   /** SQL: OID of the relation that is locked to describe it, if any; `from` then ends with a condition. */
   relation?: string;
+  /** SQL: class as regclass, and OID, of a query in it: to describe one, all relations that it reads are locked. */
+  query?: readonly [string, string];
 }
 
 /** Everything that people made; `pg_` is reserved and covers the temporary schemas and TOAST. */
@@ -40,9 +42,11 @@ export function questionSql(question: Question, horizon: string, isPartial = fal
   const all = (conditions: readonly string[]) => conditions.map((c) => `coalesce(${c}, true)`).join(" AND ") || "false";
   const old = all(question.rows.map((row) => precedes(`${row}.xmin`, horizon)));
   const calm = all(["true", ...question.rows.map((row) => precedes(`${row}.xmax`, horizon))]);
-  const { relation } = question;
-  const unlocked =
-    isPartial && relation ? ` AND (${relation} IS NULL OR ${relation} NOT IN (${LOCKED_RELATIONS}))` : "";
+  const { relation, query } = question;
+  const unlocked = [
+    ...(relation ? [` AND (${relation} IS NULL OR ${relation} NOT IN (${LOCKED_RELATIONS}))`] : []),
+    ...(query ? [` AND NOT ${readsLocked(query)}`] : []),
+  ];
   return `
 SELECT ${question.key} AS name,
        left(encode(sha256(convert_to(ROW(${question.line})::text, $1::text)), 'hex'), 16) AS digest,
@@ -50,11 +54,19 @@ SELECT ${question.key} AS name,
        (${old})::text AS old,
        (${calm})::text AS calm,
        format('%s:%s', ${question.object}) AS object
-  FROM ${question.from}${unlocked}`;
+  FROM ${question.from}${isPartial ? unlocked.join("") : ""}`;
 }
+
+/** SQL: whether the query reads one of the relations. */
+export const readsLocked = ([of, oid]: readonly [string, string], locked = LOCKED_RELATIONS) =>
+  `EXISTS (SELECT FROM pg_depend AS reads WHERE reads.classid = ${of} AND reads.objid = ${oid}
+             AND reads.refclassid = 'pg_class'::regclass AND reads.refobjid IN (${locked}))`;
 
 /** SQL: relations that somebody holds for himself alone; to ask about them would be to wait. */
 export const LOCKED_RELATIONS = `
   SELECT l.relation FROM pg_locks AS l
    WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
      AND l.database IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))`;
+
+/** SQL: those that a prepared transaction holds; it never ends by itself. */
+export const HELD_RELATIONS = `${LOCKED_RELATIONS} AND l.pid IS NULL`;

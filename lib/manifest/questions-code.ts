@@ -24,6 +24,7 @@ export const CODE_QUESTIONS: readonly Question[] = [
     line: `${OWNER("p.proowner")}, p.prokind, l.lanname, CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) END,
            p.prosrc, p.probin, p.proconfig`,
     rows: ["p", "n", "l"],
+    query: ["'pg_proc'::regclass", "p.oid"],
     object: "'pg_proc'::regclass, p.oid",
     from: `pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace LEFT JOIN pg_language AS l ON l.oid = p.prolang
            WHERE ${OURS("n")}`,

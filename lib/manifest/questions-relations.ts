@@ -88,6 +88,7 @@ export const RELATION_QUESTIONS: readonly Question[] = [
     line: `c.relkind, ${OWNER("c.relowner")}, c.reloptions, c.relispopulated, pg_get_viewdef(c.oid)`,
     rows: ["c", "n", "w"],
     relation: "c.oid",
+    query: ["'pg_rewrite'::regclass", "w.oid"],
     object: `${CLASS}, c.oid`,
     from: `pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
            LEFT JOIN pg_rewrite AS w ON w.ev_class = c.oid AND w.rulename = '_RETURN'
@@ -119,6 +120,7 @@ export const RELATION_QUESTIONS: readonly Question[] = [
     line: "r.ev_enabled, pg_get_ruledef(r.oid)",
     rows: ["r", "n", "c"],
     relation: "r.ev_class",
+    query: ["'pg_rewrite'::regclass", "r.oid"],
     object: "'pg_rewrite'::regclass, r.oid",
     from: `pg_rewrite AS r JOIN pg_class AS c ON c.oid = r.ev_class JOIN pg_namespace AS n ON n.oid = c.relnamespace
            WHERE r.rulename <> '_RETURN' AND ${OURS("n")}`,
@@ -131,6 +133,7 @@ export const RELATION_QUESTIONS: readonly Question[] = [
            pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)`,
     rows: ["p", "n", "c"],
     relation: "p.polrelid",
+    query: ["'pg_policy'::regclass", "p.oid"],
     object: "'pg_policy'::regclass, p.oid",
     from: `pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
            WHERE ${OURS("n")}`,

@@ -3,7 +3,7 @@
 import { messageOf } from "../../errors.ts";
 import { type CommandResult, runCommand } from "../../io/command.ts";
 import { exists } from "../../io/files.ts";
-import { LOCKED_RELATIONS } from "../../manifest/question.ts";
+import { FIRST_NORMAL_OID, HELD_RELATIONS, readsLocked } from "../../manifest/question.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Conninfo, formatConninfo } from "../../postgres/conninfo.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
@@ -77,7 +77,7 @@ export const schemaDump: Check<SchemaDumpFacts> = {
       return {
         status: "warn",
         summary: `${dumped}, but for what prepared transactions hold locked: ${enumerate(leftOut)}`,
-        hint: "see prepared-transactions: commit or roll back what was left in doubt",
+        hint: RESOLVE,
         coverage,
       };
     }
@@ -86,12 +86,17 @@ export const schemaDump: Check<SchemaDumpFacts> = {
 };
 
 const GLOBALS = "globals";
+const RESOLVE = "see prepared-transactions: commit or roll back what was left in doubt";
 
 async function dump(edge: Edge, program: "pg_dump" | "pg_dumpall", database: string | null): Promise<Dump> {
   const of = database ?? GLOBALS;
   const file = await findProgram(program, edge);
   const command = dumpCommand(program, edge.conninfo, database, edge.statementTimeoutMs);
-  const locked = database === null ? [] : await lockedTables(edge, database);
+  const { tables: locked, functions } = database === null ? NOTHING_LOCKED : await whatIsLocked(edge, database);
+  if (functions.length > 0) {
+    const error = `pg_dump would wait for tables that prepared transactions hold locked, because of ${enumerate(functions)}`;
+    return { of, outcome: "not-run", duration_ms: 0, error, hint: RESOLVE };
+  }
   const args = [...command.args, ...locked.map((pattern) => `--exclude-table=${pattern}`)];
   const { env } = command;
   let result: CommandResult;
@@ -109,23 +114,43 @@ async function dump(edge: Edge, program: "pg_dump" | "pg_dumpall", database: str
   return { of, duration_ms, ...(await blame(edge, database, program, result, error)) };
 }
 
-/** What a prepared transaction holds for itself alone, as pg_dump's patterns: it would wait for them for ever. */
-async function lockedTables(edge: Edge, database: string): Promise<string[]> {
+interface Locked {
+  /** As pg_dump's patterns. */
+  tables: string[];
+  /** pg_dump cannot be told to leave them out. */
+  functions: string[];
+}
+
+const NOTHING_LOCKED: Locked = { tables: [], functions: [] };
+
+const WHAT_IS_LOCKED = `
+SELECT 'tables' AS kind, format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS name
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND (c.oid IN (${HELD_RELATIONS})
+        OR EXISTS (SELECT FROM pg_rewrite AS r WHERE r.ev_class = c.oid
+                      AND ${readsLocked(["'pg_rewrite'::regclass", "r.oid"], HELD_RELATIONS)})
+        OR EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid
+                      AND ${readsLocked(["'pg_policy'::regclass", "p.oid"], HELD_RELATIONS)}))
+UNION ALL
+SELECT 'functions', p.oid::regprocedure::text FROM pg_proc AS p
+ WHERE p.oid >= ${FIRST_NORMAL_OID} AND ${readsLocked(["'pg_proc'::regclass", "p.oid"], HELD_RELATIONS)}`;
+
+/**
+ * What a prepared transaction holds for itself alone, and whatever has a query that reads it: pg_dump would wait for ever,
+ * because only its LOCK TABLE has a limit.
+ */
+async function whatIsLocked(edge: Edge, database: string): Promise<Locked> {
   const rows = await edge
-    .sql(database, (db) =>
-      db.query<{ pattern: string }>(
-        `SELECT format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""')) AS pattern
-           FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.oid IN (${LOCKED_RELATIONS} AND l.pid IS NULL)`,
-      ),
-    )
+    .sql(database, (db) => db.query<{ kind: keyof Locked; name: string }>(WHAT_IS_LOCKED))
     .catch((error) => {
       edge.signal.throwIfAborted();
       // The dump itself will say what is wrong.
       edge.failures.push(error);
       return [];
     });
-  return rows.map((row) => row.pattern);
+  const of = (kind: keyof Locked) => rows.filter((row) => row.kind === kind).map((row) => row.name);
+  return { tables: of("tables"), functions: of("functions") };
 }
 
 /** libpq's own form, without anything secret: argv shows in ps. */

@@ -1,5 +1,6 @@
 /** What the catalogs say of the rows is true of them: NOT NULL, CHECK, domains, partition bounds, unique, exclusion, foreign keys. */
 
+import { HELD_RELATIONS } from "../../manifest/question.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
@@ -12,8 +13,8 @@ import {
   type NotCovered,
   sortOutcomes,
 } from "../findings.ts";
-import type { Outcome, Session } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { HELD, type Outcome, type Session } from "../pool.ts";
+import { type Relation, unitOf } from "../relations.ts";
 import {
   brokenRows,
   conflicts,
@@ -78,18 +79,21 @@ export const constraints: Check<ConstraintsFacts> = {
   async collect(edge) {
     const tables = (await edge.relations()).filter((r) => (r.kind === "r" || r.kind === "m") && !r.system);
     const rules = await describeRules(edge, tables);
-    const items = await Promise.all(
+    const asked = await Promise.all(
       tables.flatMap((relation) =>
         (rules.get(relation) ?? []).map(async (group) => {
-          const { database, name: object, rank } = relation;
-          const outcome = await edge.pool.run({ database, object, bytes: group.bytes, rank }, (session) =>
+          const outcome = await edge.pool.run(unitOf(relation, group.bytes), (session) =>
             askTable(session, relation, group),
           );
           return { relation, outcome };
         }),
       ),
     );
-    return summarize(items);
+    const held = tables.filter((table) => !rules.has(table) && table.held);
+    return summarize([
+      ...asked,
+      ...held.map((relation) => ({ relation, outcome: { kind: "left-out" as const, why: HELD } })),
+    ]);
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),
 };
@@ -376,7 +380,7 @@ const DESCRIBE = `
 WITH RECURSIVE tables AS (
   SELECT c.oid, c.relispartition, c.reltuples, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace <> 'pg_catalog'::regnamespace
-     AND c.relnamespace <> 'pg_toast'::regnamespace),
+     AND c.relnamespace <> 'pg_toast'::regnamespace AND c.oid NOT IN (${HELD_RELATIONS})),
 -- Domains over domains: each with the constraints of all.
 domains AS (
   SELECT t.oid AS domain, t.oid AS layer, t.typbasetype AS base, t.typtypmod AS mod, t.typnotnull AS not_null
@@ -397,20 +401,24 @@ keys AS (
          tr.relkind AS to_kind, format('%I.%I', tn.nspname, tr.relname) AS to_name,
          -- The biggest partition stands for a partitioned table.
          CASE WHEN fr.relkind = 'p' THEN (
-           SELECT l.relid FROM pg_partition_tree(fr.oid) AS l WHERE l.isleaf ORDER BY pg_relation_size(l.relid) DESC, l.relid LIMIT 1)
+           SELECT l.relid FROM pg_partition_tree(fr.oid) AS l WHERE l.isleaf ORDER BY (SELECT c.relpages FROM pg_class AS c WHERE c.oid = l.relid) DESC, l.relid LIMIT 1)
          ELSE fr.oid END AS at
     FROM pg_constraint AS k
     JOIN pg_class AS fr ON fr.oid = k.conrelid JOIN pg_namespace AS fn ON fn.oid = fr.relnamespace
     JOIN pg_class AS tr ON tr.oid = k.confrelid JOIN pg_namespace AS tn ON tn.oid = tr.relnamespace
    WHERE k.contype = 'f' AND k.convalidated AND k.conparentid = 0 AND coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) = false
-     AND fr.relkind IN ('r', 'p') AND tr.relkind IN ('r', 'p'))
+     AND fr.relkind IN ('r', 'p') AND tr.relkind IN ('r', 'p')
+     AND fr.oid NOT IN (${HELD_RELATIONS}) AND tr.oid NOT IN (${HELD_RELATIONS}))
 SELECT json_build_object(
   'relation', t.oid::text,
   'notNull', (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute AS a
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped),
   'checks', (SELECT coalesce(json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid))), '[]')
                FROM pg_constraint AS k WHERE k.conrelid = t.oid AND k.contype = 'c' AND k.convalidated),
-  'bound', CASE WHEN t.relispartition THEN pg_get_partition_constraintdef(t.oid) END,
+  -- It depends on the bounds of all partitions, and of those that its own table is in.
+  'bound', CASE WHEN t.relispartition AND NOT EXISTS (
+                  SELECT FROM pg_partition_ancestors(t.oid) AS a (oid) WHERE a.oid IN (${HELD_RELATIONS}))
+                THEN pg_get_partition_constraintdef(t.oid) END,
   'domains', (SELECT coalesce(json_agg(json_build_object('name', r.name, 'column', a.attname, 'base', b.base,
                                                          'expression', r.expression)), '[]')
                 FROM pg_attribute AS a JOIN bases AS b ON b.domain = a.atttypid JOIN domain_rules AS r ON r.domain = a.atttypid

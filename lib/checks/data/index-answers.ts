@@ -6,9 +6,9 @@
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { type Finding, type FoundFacts, judgeFindings, SHOWN, sortOutcomes } from "../findings.ts";
 import type { Outcome } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { type Relation, unitOf } from "../relations.ts";
 import { askIndex } from "./index-ask.ts";
-import { describeIndexes, type IndexAnswer } from "./index-description.ts";
+import { type Described, describeIndexes, type IndexAnswer } from "./index-description.ts";
 
 export interface IndexAnswersFacts extends FoundFacts {
   rows: number;
@@ -32,11 +32,12 @@ export const indexAnswers: Check<IndexAnswersFacts> = {
     const items = await Promise.all(
       relations.map(async (relation) => {
         const index = described.get(relation);
-        const unit = { database: relation.database, object: relation.name, bytes: relation.bytes, rank: relation.rank };
         const outcome: Outcome<IndexAnswer> =
-          index === undefined
+          index === undefined && !relation.held
             ? { kind: "left-out", why: "it was dropped meanwhile" }
-            : await edge.pool.run(unit, (session) => askIndex(session, index, full, edge.statementTimeoutMs));
+            : await edge.pool.run(unitOf(relation), (session) =>
+                askIndex(session, index as Described, full, edge.statementTimeoutMs),
+              );
         return { relation, outcome };
       }),
     );

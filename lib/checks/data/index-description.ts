@@ -76,12 +76,12 @@ export async function choosePlan(
   return null;
 }
 
-/** Without those that were dropped meanwhile. */
+/** Without those that were dropped meanwhile, or that one cannot ask for. */
 export async function describeIndexes(edge: Edge, relations: readonly Relation[]): Promise<Map<Relation, Described>> {
   const databases = [...new Set(relations.map((r) => r.database))];
   const described = new Map<Relation, Described>();
   await inParallel(databases, edge.jobs, async (name) => {
-    const wanted = relations.filter((r) => r.database === name);
+    const wanted = relations.filter((r) => r.database === name && !r.held);
     const oids = `{${wanted.map((r) => r.oid).join(",")}}`;
     const rows = await edge.sql(name, (database) =>
       database.query<Record<string, string | null>>(DESCRIBE.replace("$oids", quoteLiteral(oids))),

@@ -4,7 +4,7 @@ import { quoteLiteral, sqlState } from "../../io/database.ts";
 import type { Edge } from "../edge.ts";
 import { isAway, isDamage } from "../failure.ts";
 import { type Outcome, type Session, ToolMissing } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { type Relation, unitOf } from "../relations.ts";
 
 export interface Looked<T> {
   relation: Relation;
@@ -26,12 +26,11 @@ export interface Way<T> {
 
 /** Every relation in a unit of the pool, small ones together; without those that were dropped meanwhile. */
 export async function lookAtAll<T>(edge: Edge, relations: readonly Relation[], way: Way<T>): Promise<Looked<T>[]> {
-  const big = relations.filter((relation) => way.bytes(relation) > SMALL_BYTES);
+  const isSmall = (relation: Relation) => way.bytes(relation) <= SMALL_BYTES && !relation.held;
+  const alone = relations.filter((relation) => !isSmall(relation));
   const looked = await Promise.all([
-    ...big.map((relation) => lookAt(edge, relation, way.bytes(relation), (session) => way.one(session, relation))),
-    ...batches(relations.filter((relation) => way.bytes(relation) <= SMALL_BYTES)).map((batch) =>
-      lookTogether(edge, batch, way),
-    ),
+    ...alone.map((relation) => lookAt(edge, relation, way.bytes(relation), (session) => way.one(session, relation))),
+    ...batches(relations.filter(isSmall)).map((batch) => lookTogether(edge, batch, way)),
   ]);
   return looked.flat().filter((l) => l !== null);
 }
@@ -43,10 +42,7 @@ export async function lookAt<T>(
   bytes: number,
   use: (session: Session) => Promise<T | null>,
 ): Promise<Looked<T> | null> {
-  const { database, name: object, rank } = relation;
-  const outcome = await edge.pool.run({ database, object, bytes, rank }, (session) =>
-    unlessGone(session, relation, use),
-  );
+  const outcome = await edge.pool.run(unitOf(relation, bytes), (session) => unlessGone(session, relation, use));
   if (outcome.kind === "done" && outcome.value === null) return null;
   return { relation, outcome: outcome as Outcome<T> };
 }

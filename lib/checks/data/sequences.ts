@@ -5,8 +5,8 @@ import { inParallel } from "../../parallel.ts";
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
-import type { Outcome } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { HELD, type Outcome } from "../pool.ts";
+import { type Relation, unitOf } from "../relations.ts";
 
 export interface SequenceState {
   /** Of the sequence's relation; one in a sound one. */
@@ -48,6 +48,7 @@ export const sequences: Check<SequencesFacts> = {
     const relations = await edge.relations();
     const found = relations.filter((r) => r.kind === "S");
     const columns = new Map<Relation, UsedColumn[]>();
+    const held = new Set(relations.filter((r) => r.held).map((r) => `${r.database} ${r.name}`));
     const byKey = new Map(found.map((r) => [`${r.database} ${r.oid}`, r]));
     await inParallel([...new Set(found.map((r) => r.database))], edge.jobs, async (name) => {
       const rows = await edge.sql(name, (database) => database.query<Record<keyof UsedColumn | "oid", string>>(USED));
@@ -59,37 +60,37 @@ export const sequences: Check<SequencesFacts> = {
     });
     const items = await Promise.all(
       found.map(async (relation) => {
-        const { database, name: object, bytes, rank } = relation;
-        const outcome = await edge.pool.run(
-          { database, object, bytes, rank },
-          async (session): Promise<SequenceAnswer> => {
-            const answer: SequenceAnswer = { state: null, columns: [], left: [] };
-            // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
-            for (const used of columns.get(relation) ?? []) {
-              try {
-                const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
-                answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
-              } catch (error) {
-                // Damage of the table is found by the checks of tables, and their message says more.
-                if (!isDamage(error)) throw error;
-                answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
-              }
+        const outcome = await edge.pool.run(unitOf(relation), async (session): Promise<SequenceAnswer> => {
+          const answer: SequenceAnswer = { state: null, columns: [], left: [] };
+          // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
+          for (const used of columns.get(relation) ?? []) {
+            if (held.has(`${relation.database} ${used.table}`)) {
+              answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
+              continue;
             }
-            const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
-            if (row !== undefined) {
-              answer.state = {
-                rows: Number(row.rows),
-                last: row.last ?? null,
-                called: row.called === "true",
-                min: row.min ?? "",
-                max: row.max ?? "",
-                increment: row.increment ?? "1",
-                cycle: row.cycle === "true",
-              };
+            try {
+              const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
+              answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
+            } catch (error) {
+              // Damage of the table is found by the checks of tables, and their message says more.
+              if (!isDamage(error)) throw error;
+              answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
             }
-            return answer;
-          },
-        );
+          }
+          const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
+          if (row !== undefined) {
+            answer.state = {
+              rows: Number(row.rows),
+              last: row.last ?? null,
+              called: row.called === "true",
+              min: row.min ?? "",
+              max: row.max ?? "",
+              increment: row.increment ?? "1",
+              cycle: row.cycle === "true",
+            };
+          }
+          return answer;
+        });
         return { relation, outcome };
       }),
     );

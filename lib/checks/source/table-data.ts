@@ -18,7 +18,7 @@ import { type Check, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
 import { type Finding, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
 import type { Outcome } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { type Relation, unitOf } from "../relations.ts";
 
 interface Read {
   rows: number;
@@ -158,8 +158,8 @@ async function readUnit(edge: Edge, table: DataTable, relation: Relation, unit: 
   const ranges: Range[] = unit.kind === "read" ? [unit.range] : unit.ranges.map(([from, to]) => ({ from, to }));
   const blocks = ranges.reduce((sum, { from, to }) => sum + Math.max(0, (to ?? table.blocks) - from), 0);
   const share = table.blocks === 0 ? 0 : (blocks / table.blocks) * table.bytes;
-  const of = { database: relation.database, object: relation.name, bytes: Math.round(share), rank: relation.rank };
-  return await edge.pool.run({ ...of, always: unit.kind === "compare" }, async (session) => {
+  const of = { ...unitOf(relation, Math.round(share)), always: unit.kind === "compare" };
+  return await edge.pool.run(of, async (session) => {
     if (unit.kind === "read" || manifest === undefined) {
       const sql = readRangeSql(table, ranges[0] as Range, edge.serverVersion);
       const [row] = await session.query(`${SETTINGS}; ${sql}`);

@@ -64,7 +64,9 @@ const OLD_RELATIONS = ["lab.moving", "lab.moving_pkey", "lab.things_pkey", "lab.
 
 export async function makeGolden(lab: Lab, step: <T>(what: string, work: () => Promise<T>) => Promise<T>) {
   const source = await step("a source", () =>
-    startSource(lab, { parameters: { autovacuum: "off", max_wal_size: "2GB", wal_compression: "on" } }),
+    startSource(lab, {
+      parameters: { autovacuum: "off", max_wal_size: "2GB", wal_compression: "on", max_prepared_transactions: 5 },
+    }),
   );
   const old = await step("data", () => load(lab, source));
   await step("stanza and full backup", async () => {

@@ -22,6 +22,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   of: null,
   valid: true,
   fixedKeys: false,
+  held: false,
   changedAt: 0,
   rank: 0,
 });

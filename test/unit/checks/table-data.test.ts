@@ -18,6 +18,7 @@ const relation: Relation = {
   of: null,
   valid: true,
   fixedKeys: false,
+  held: false,
   changedAt: 0,
   rank: 0,
 };

@@ -18,6 +18,7 @@ const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
   of: null,
   valid: true,
   fixedKeys: false,
+  held: false,
   changedAt: 0,
   rank: 0,
   ...change,

@@ -56,6 +56,9 @@ export const soundKinds = inArea("sound", [
     await writeFile(path, "not PostgreSQL's");
     await instance.own(path);
   }),
+  sound("a prepared transaction left in doubt, which holds what views and policies read", async (instance) => {
+    await instance.sql("BEGIN; LOCK TABLE lab.ledger IN ACCESS EXCLUSIVE MODE; PREPARE TRANSACTION 'in doubt'");
+  }),
   sound("read by others meanwhile", async (instance) => {
     await instance.sql(
       "SELECT count(*) FROM lab.late; SELECT count(*) FROM lab.things; SELECT sum(amount) FROM lab.ledger",
