@@ -63,12 +63,14 @@ export async function startSource(lab: Lab, options: SourceOptions = {}): Promis
 
 /** Starts the (stopped) plain source and waits until it takes connections. */
 export async function startPostgres(lab: Lab, source: Source): Promise<Service> {
-  const service = lab.startService(`${source.stanza}-postgres`, "postgres", ["-D", source.dataDir], {
-    deathSignal: "QUIT",
-  });
+  const service = launchPostgres(lab, source);
   await waitForPostgres(source, service);
   return service;
 }
+
+/** Starts it, and waits for nothing. */
+export const launchPostgres = (lab: Lab, source: Source): Service =>
+  lab.startService(`${source.stanza}-postgres`, "postgres", ["-D", source.dataDir], { deathSignal: "QUIT" });
 
 async function waitForPostgres(source: Source, service: Service): Promise<void> {
   const takesConnections = async () => {

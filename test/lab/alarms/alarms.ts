@@ -11,17 +11,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { assertNothingRuns, type Lab, openLab } from "../lab.ts";
-import type { Service } from "../process.ts";
+import { type Service, waitFor } from "../process.ts";
 import {
   APP_DATABASE,
   backup,
   createStanza,
+  launchPostgres,
   loadSchema,
   psql,
   query,
   type Source,
-  startPostgres,
   startSource,
+  value,
 } from "../source.ts";
 import { SESSIONS } from "./deeds.ts";
 import { type Load, startLoad } from "./load.ts";
@@ -186,9 +187,19 @@ function startPgbench(lab: Lab, source: Source): Service {
 async function failover(lab: Lab, busy: Busy, crash: boolean): Promise<void> {
   await busy.service.stop(crash ? "SIGQUIT" : "SIGINT", 60_000);
   await lab.writeFile(`${busy.source.stanza}/data/standby.signal`, "", 0o600);
-  busy.service = await startPostgres(lab, busy.source);
-  setPriority(busy.service.pid, 5);
-  await query(busy.source, "SELECT pg_promote()");
+  const service = launchPostgres(lab, busy.source);
+  busy.service = service;
+  setPriority(service.pid, 5);
+  // From outside: too many subtransactions, and a standby to which nobody sends any more takes no connection at all.
+  const isPromoted = async () => {
+    if (!service.isRunning()) throw new Error(`PostgreSQL ended:\n${await service.log()}`);
+    await lab.run("pg_ctl", ["promote", "--no-wait", "-D", busy.source.dataDir]);
+    return value(busy.source, "SELECT pg_is_in_recovery()::text").then(
+      (standby) => standby === "false",
+      () => false,
+    );
+  };
+  await waitFor("the standby's promotion", isPromoted, 120_000, () => service.log());
   // The load may have been about to bring it back.
   await query(busy.source, "ALTER SYSTEM RESET synchronous_standby_names");
   await query(busy.source, "SELECT pg_reload_conf()");
