@@ -28,6 +28,8 @@ export interface Relation {
   of: string | null;
   /** False for an index that is not valid or not ready. */
   valid: boolean;
+  /** False for a materialized view WITH NO DATA and its indexes: PostgreSQL refuses to look into it. */
+  populated: boolean;
   /** Of an index: a B-tree of whole columns of every row, each with a fixed length: its keys can be compared byte by byte. */
   fixedKeys: boolean;
   /** A prepared transaction that was left in doubt has it, or its table, for itself alone: whoever asks for it waits for ever. */
@@ -51,12 +53,14 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
        coalesce(i.indisvalid AND i.indisready, true)::text AS valid,
        coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
          SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false)::text AS fixed_keys,
+       (c.relispopulated AND coalesce(it.relispopulated, true))::text AS populated,
        (c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false))::text AS held,
        coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::text AS changed_at
   FROM pg_class AS c
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN pg_am AS a ON a.oid = c.relam
   LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
+  LEFT JOIN pg_class AS it ON it.oid = i.indrelid
   -- A prepared transaction that was left in doubt may hold it: asking for its size would be waiting for ever.
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
   LEFT JOIN pg_class AS o ON o.reltoastrelid = c.oid AND c.relkind = 't'
@@ -81,6 +85,7 @@ export async function readRelations(database: Database, name: string, shared: bo
     otherBytes: Number(row.other_bytes),
     of: row.of ?? null,
     valid: row.valid === "true",
+    populated: row.populated === "true",
     fixedKeys: row.fixed_keys === "true",
     held: row.held === "true",
     changedAt: Number(row.changed_at),

@@ -3,7 +3,7 @@
 import { messageOf } from "../errors.ts";
 import { sqlState } from "../io/database.ts";
 import { isConnectionLost } from "../postgres/connection-error.ts";
-import { precedes } from "./horizon.ts";
+import { settled } from "./horizon.ts";
 import { type Question, questionSql } from "./question.ts";
 import { CLUSTER_QUESTIONS, DATABASE_QUESTIONS } from "./questions.ts";
 import type { Session } from "./session.ts";
@@ -103,33 +103,54 @@ function byName(rows: readonly Record<keyof ObjectAnswer | "name", string>[]): M
   return objects;
 }
 
-/** Catalogs whose rows give names, types or options to the text of other objects. */
+/** Catalogs whose rows give names, types or options to the text of other objects, or are objects themselves. */
 const NAMING = [
   "pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_operator", "pg_collation", "pg_opclass", "pg_opfamily",
   "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_language", "pg_am", "pg_extension",
   "pg_foreign_server", "pg_foreign_data_wrapper", "pg_constraint", "pg_rewrite", "pg_trigger", "pg_policy",
   "pg_publication", "pg_statistic_ext", "pg_event_trigger", "pg_conversion", "pg_cast", "pg_transform",
+  "pg_database", "pg_tablespace",
+]; // biome-ignore format: a list
+
+/** Catalogs whose rows are parts of an object: of which, and where its OID is. */
+const PARTS = [
+  ["pg_attribute", "pg_class", "attrelid"], ["pg_attrdef", "pg_class", "adrelid"], ["pg_inherits", "pg_class", "inhrelid"],
+  ["pg_index", "pg_class", "indexrelid"], ["pg_sequence", "pg_class", "seqrelid"],
+  ["pg_partitioned_table", "pg_class", "partrelid"], ["pg_foreign_table", "pg_class", "ftrelid"],
+  ["pg_enum", "pg_type", "enumtypid"], ["pg_range", "pg_type", "rngtypid"], ["pg_aggregate", "pg_proc", "aggfnoid"],
+  ["pg_amop", "pg_opfamily", "amopfamily"], ["pg_amproc", "pg_opfamily", "amprocfamily"],
+  ["pg_ts_config_map", "pg_ts_config", "mapcfg"], ["pg_publication_rel", "pg_publication", "prpubid"],
 ]; // biome-ignore format: a list
 
 /**
- * Objects that changed since the horizon, and all that depends on them: their text may have been another in between although
- * their own rows are the same (a column that is renamed and renamed back shows in the text of every view on it).
+ * Objects that changed since the horizon or are about to, and all that depends on them: their text may have been another in
+ * between although their own rows are the same (a column that is renamed and renamed back shows in the text of every view on
+ * it). About to: a commit is in the WAL, and in the restore, before the source shows it.
  */
 export async function movedObjects(session: Session, horizon: string): Promise<Set<string>> {
+  const unsettled = `NOT ${settled("x", horizon)}`;
   const changed = [
     ...NAMING.map(
-      (catalog) =>
-        `SELECT '${catalog}'::regclass::oid AS class, oid AS id FROM ${catalog} AS x WHERE NOT ${precedes("x.xmin", horizon)}`,
+      (catalog) => `SELECT '${catalog}'::regclass::oid AS class, oid AS id FROM ${catalog} AS x WHERE ${unsettled}`,
     ),
-    `SELECT 'pg_class'::regclass::oid, attrelid FROM pg_attribute AS x WHERE NOT ${precedes("x.xmin", horizon)}`,
+    ...PARTS.map(
+      ([catalog, of, oid]) => `SELECT '${of}'::regclass::oid, ${oid}::oid FROM ${catalog} AS x WHERE ${unsettled}`,
+    ),
+    `SELECT refclassid, refobjid FROM pg_depend AS x WHERE deptype = 'e' AND ${unsettled}`,
     `SELECT d.classid, d.objid FROM pg_shdepend AS d JOIN pg_authid AS x ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = x.oid
-      WHERE d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND NOT ${precedes("x.xmin", horizon)}`,
+      WHERE d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND ${unsettled}`,
   ];
   const rows = await session.database.query<{ object: string }>(`
 WITH RECURSIVE moved(class, id) AS (
   SELECT * FROM (${changed.join("\nUNION ALL\n")}) AS changed
   UNION
-  SELECT d.classid, d.objid FROM moved AS m JOIN pg_depend AS d ON d.refclassid = m.class AND d.refobjid = m.id
+  SELECT n.class, n.id FROM moved AS m CROSS JOIN LATERAL (
+    SELECT d.classid, d.objid FROM pg_depend AS d WHERE d.refclassid = m.class AND d.refobjid = m.id
+    UNION ALL
+    -- A view's query, a column's default and a domain's check are part of what they depend on.
+    SELECT d.refclassid, d.refobjid FROM pg_depend AS d
+     WHERE d.classid = m.class AND d.objid = m.id AND d.deptype IN ('i', 'a')
+       AND m.class IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass)) AS n (class, id)
 )
 SELECT format('%s:%s', class::regclass, id) AS object FROM moved`);
   return new Set(rows.map((row) => row.object));

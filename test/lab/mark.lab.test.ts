@@ -150,6 +150,43 @@ test("a recovery to the receipt's target has the marker and not the fence, and a
   await restored.service.stop("SIGQUIT");
 });
 
+test("what a commit that the source shows late has changed is in motion, with all whose text it is in", async () => {
+  const { source } = lab();
+  const set = async (standbys: string) => {
+    await query(source, `ALTER SYSTEM SET synchronous_standby_names = '${standbys}'`);
+    await query(source, "SELECT pg_reload_conf()");
+  };
+  await set("nobody");
+  const renamed = query(
+    source,
+    "ALTER TABLE shop.orders RENAME COLUMN status TO state; ALTER ROLE clerk RENAME TO scribe",
+    {
+      database: APP_DATABASE,
+    },
+  );
+  try {
+    const isWaiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    await waitFor("the commit to wait", async () => (await query(source, isWaiting)).length > 0);
+    expect((await mark(source, { receipt: "late" })).exitCode).toBe(0);
+  } finally {
+    await set("");
+    await renamed;
+  }
+  await query(source, "ALTER TABLE shop.orders RENAME COLUMN state TO status; ALTER ROLE scribe RENAME TO clerk", {
+    database: APP_DATABASE,
+  });
+  const receipt = await readReceipt("late");
+  const moved = receipt.manifest.objects.flatMap((o) => o.moved);
+  expect(moved).toEqual(expect.arrayContaining(["shop.orders", "shop.open_orders", "shop.revenue"]));
+  const restored = await restore(source, "late", receipt);
+  expect(await column(restored, "SELECT 1 FROM pg_roles WHERE rolname = 'scribe'")).toEqual(["1"]);
+  const answers = await answersOf(restored, receipt);
+  expect(compareObjects(receipt.manifest, answers.objects, answers.moved)).toMatchObject({
+    differences: [],
+    unanswered: [],
+  });
+});
+
 test("old markers and fences are pruned, young ones stay", async () => {
   const { source } = lab();
   await query(

@@ -77,7 +77,9 @@ export const constraints: Check<ConstraintsFacts> = {
   stage: "data",
   levels: ["standard", "full"],
   async collect(edge) {
-    const tables = (await edge.relations()).filter((r) => (r.kind === "r" || r.kind === "m") && !r.system);
+    const tables = (await edge.relations()).filter(
+      (r) => (r.kind === "r" || r.kind === "m") && !r.system && r.populated,
+    );
     const rules = await describeRules(edge, tables);
     const asked = await Promise.all(
       tables.flatMap((relation) =>

@@ -5,7 +5,7 @@ import type { Check } from "../check.ts";
 import { describeFailure } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
 import type { Session } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { type Relation, unitOf } from "../relations.ts";
 import { type BlockError, blocks, byHalves, lookAt, lookAtAll, regclasses } from "./relation-units.ts";
 
 const BLOCK = 8192;
@@ -38,7 +38,7 @@ export const heap: Check<FoundFacts> = {
       .filter(isBig)
       .flatMap((relation) =>
         rangesOf(relation.bytes).map((range) =>
-          lookAt(edge, relation, range.bytes, (session) => verifyRange(session, relation, range)),
+          lookAt(edge, relation, unitOf(relation, range.bytes), (session) => verifyRange(session, relation, range)),
         ),
       );
     const whole = lookAtAll<Seen>(

@@ -26,7 +26,7 @@ export const indexAnswers: Check<IndexAnswersFacts> = {
   async collect(edge) {
     const full = edge.asked.level === "full";
     const relations = (await edge.relations()).filter(
-      (r) => r.kind === "i" && r.valid && !r.system && r.method !== "btree",
+      (r) => r.kind === "i" && r.valid && !r.system && r.populated && r.method !== "btree",
     );
     const described = await describeIndexes(edge, relations);
     const items = await Promise.all(

@@ -8,7 +8,7 @@ import { type Check, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
 import type { Session } from "../pool.ts";
-import type { Relation } from "../relations.ts";
+import { type Relation, unitOf } from "../relations.ts";
 import { describeBlockError, isHeap, type Range, rangesOf } from "./heap.ts";
 import { type BlockError, byHalves, type Looked, lookAt, lookAtAll, regclasses } from "./relation-units.ts";
 
@@ -48,7 +48,7 @@ export const pages: Check<FoundFacts> = {
       rangesFor(relation)
         .slice(1)
         .map((range) =>
-          lookAt(edge, relation, range.bytes, async (session) => ({
+          lookAt(edge, relation, unitOf(relation, range.bytes), async (session) => ({
             errors: await readFork(session, relation, "main", range),
             bad: [],
           })),

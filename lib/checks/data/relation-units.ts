@@ -3,7 +3,7 @@
 import { quoteLiteral, sqlState } from "../../io/database.ts";
 import type { Edge } from "../edge.ts";
 import { isAway, isDamage } from "../failure.ts";
-import { type Outcome, type Session, ToolMissing } from "../pool.ts";
+import { type Outcome, type Session, ToolMissing, type Unit } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 
 export interface Looked<T> {
@@ -29,7 +29,9 @@ export async function lookAtAll<T>(edge: Edge, relations: readonly Relation[], w
   const isSmall = (relation: Relation) => way.bytes(relation) <= SMALL_BYTES && !relation.held;
   const alone = relations.filter((relation) => !isSmall(relation));
   const looked = await Promise.all([
-    ...alone.map((relation) => lookAt(edge, relation, way.bytes(relation), (session) => way.one(session, relation))),
+    ...alone.map((relation) =>
+      lookAt(edge, relation, unitOf(relation, way.bytes(relation)), (session) => way.one(session, relation)),
+    ),
     ...batches(relations.filter(isSmall)).map((batch) => lookTogether(edge, batch, way)),
   ]);
   return looked.flat().filter((l) => l !== null);
@@ -39,10 +41,10 @@ export async function lookAtAll<T>(edge: Edge, relations: readonly Relation[], w
 export async function lookAt<T>(
   edge: Edge,
   relation: Relation,
-  bytes: number,
+  unit: Unit,
   use: (session: Session) => Promise<T | null>,
 ): Promise<Looked<T> | null> {
-  const outcome = await edge.pool.run(unitOf(relation, bytes), (session) => unlessGone(session, relation, use));
+  const outcome = await edge.pool.run(unit, (session) => unlessGone(session, relation, use));
   if (outcome.kind === "done" && outcome.value === null) return null;
   return { relation, outcome: outcome as Outcome<T> };
 }

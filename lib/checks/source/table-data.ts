@@ -15,9 +15,9 @@ import {
 import type { Range } from "../../manifest/table-plan.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, plural } from "../check.ts";
+import { type Looked, lookAt } from "../data/relation-units.ts";
 import type { Edge } from "../edge.ts";
 import { type Finding, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
-import type { Outcome } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 
 interface Read {
@@ -27,7 +27,7 @@ interface Read {
 }
 
 export interface TableDataFacts {
-  items: { relation: Relation; outcome: Outcome<Read> }[];
+  items: Looked<Read>[];
   /** Tables of the receipt that are not here. */
   missing: { database: string; name: string }[];
   notCovered: NotCovered[];
@@ -54,12 +54,8 @@ export const tableData: Check<TableDataFacts> = {
       const expected = known.get(JSON.stringify([table.database, table.name]))?.ranges ?? [];
       return planUnits(table, expected).map((unit) => ({ table, relation, unit }));
     });
-    const items = await Promise.all(
-      jobs.map(async ({ table, relation, unit }) => ({
-        relation,
-        outcome: await readUnit(edge, table, relation, unit),
-      })),
-    );
+    const looked = await Promise.all(jobs.map(({ table, relation, unit }) => readUnit(edge, table, relation, unit)));
+    const items = looked.filter((item) => item !== null);
     // Listed as a relation too: what nobody looked at must not count as being there.
     const seen = tables.filter((t) => byOid.has(`${t.database} ${t.oid}`));
     const here = new Set(seen.map((t) => JSON.stringify([t.database, t.name])));
@@ -152,14 +148,19 @@ export function planUnits(table: Pick<DataTable, "blocks">, expected: Expected):
   return units;
 }
 
-async function readUnit(edge: Edge, table: DataTable, relation: Relation, unit: PlannedUnit): Promise<Outcome<Read>> {
+async function readUnit(
+  edge: Edge,
+  table: DataTable,
+  relation: Relation,
+  unit: PlannedUnit,
+): Promise<Looked<Read> | null> {
   const { asked } = edge;
   const manifest = asked.receipt?.manifest;
   const ranges: Range[] = unit.kind === "read" ? [unit.range] : unit.ranges.map(([from, to]) => ({ from, to }));
   const blocks = ranges.reduce((sum, { from, to }) => sum + Math.max(0, (to ?? table.blocks) - from), 0);
   const share = table.blocks === 0 ? 0 : (blocks / table.blocks) * table.bytes;
   const of = { ...unitOf(relation, Math.round(share)), always: unit.kind === "compare" };
-  return await edge.pool.run(of, async (session) => {
+  return await lookAt(edge, relation, of, async (session) => {
     if (unit.kind === "read" || manifest === undefined) {
       const sql = readRangeSql(table, ranges[0] as Range, edge.serverVersion);
       const [row] = await session.query(`${SETTINGS}; ${sql}`);

@@ -21,6 +21,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   otherBytes: 0,
   of: null,
   valid: true,
+  populated: true,
   fixedKeys: false,
   held: false,
   changedAt: 0,

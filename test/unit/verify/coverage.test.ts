@@ -17,6 +17,7 @@ const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
   otherBytes: 0,
   of: null,
   valid: true,
+  populated: true,
   fixedKeys: false,
   held: false,
   changedAt: 0,
