@@ -203,8 +203,9 @@ async function explainDatabase(
   snapshot: Snapshot,
 ): Promise<void> {
   options.signal?.throwIfAborted();
-  // DROP DATABASE … (FORCE) ends our session before the database is gone from the list.
-  const limit = performance.now() + (sqlState(rootOf(error)) === "57P01" ? GONE_LIMIT_MS : 0);
+  // DROP DATABASE … (FORCE) ends our session before the database is gone from the list, not always with a word.
+  const root = rootOf(error);
+  const limit = performance.now() + (sqlState(root) === "57P01" || isConnectionLost(root) ? GONE_LIMIT_MS : 0);
   const isListed = async () =>
     (await withManifestSession(conninfo, CLUSTER_DATABASE, options, listDatabases)).includes(name);
   while (performance.now() < limit && (await isListed())) await sleep(200);
