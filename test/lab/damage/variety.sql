@@ -158,7 +158,7 @@ CREATE INDEX unfilled_hash ON unfilled USING hash (note);
 CREATE RULE no_delete AS ON DELETE TO accounts DO INSTEAD NOTHING;
 ALTER TABLE accounts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON accounts FOR SELECT TO lab_reader USING (id > 0);
-CREATE POLICY keepers ON accounts FOR SELECT TO lab_auditor USING (EXISTS (SELECT FROM ledger WHERE ledger.id = accounts.id));
+CREATE POLICY keepers ON accounts FOR SELECT USING (EXISTS (SELECT FROM ledger WHERE ledger.id = accounts.id));
 CREATE PUBLICATION news FOR TABLE ledger, accounts WITH (publish = 'insert, update');
 CREATE SUBSCRIPTION echo CONNECTION 'host=127.0.0.1 port=1 dbname=none' PUBLICATION other WITH (connect = false, enabled = false);
 ALTER SUBSCRIPTION echo SET (slot_name = NONE);
