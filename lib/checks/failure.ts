@@ -83,3 +83,6 @@ export function isDamage(error: unknown): boolean {
   const code = errorCode(error);
   return code !== null && (/^XX00[0-2]$/.test(code) || /^58...$/.test(code) || code === "3D000");
 }
+
+/** 42, 22, 38, 39, P0, …: an expression of the user's could not be evaluated; it says nothing about the data. */
+export const isExpression = (error: unknown) => /^(0A|22|2F|38|39|42|P0)/.test(errorCode(error) ?? "");

@@ -53,7 +53,8 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
        coalesce(i.indisvalid AND i.indisready, true)::text AS valid,
        coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
          SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false)::text AS fixed_keys,
-       (c.relispopulated AND coalesce(it.relispopulated, true))::text AS populated,
+       (NOT (c.relkind = 'm' AND NOT c.relispopulated OR coalesce(it.relkind = 'm' AND NOT it.relispopulated, false)))::text
+         AS populated,
        (c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false))::text AS held,
        coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::text AS changed_at
   FROM pg_class AS c

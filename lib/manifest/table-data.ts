@@ -73,7 +73,7 @@ SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attlen < 0) AS values
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
- WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND c.relispopulated AND m.amname = 'heap'
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND (c.relkind = 'r' OR c.relispopulated) AND m.amname = 'heap'
    AND ((n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'patroni_restore'))
         OR c.oid = 'pg_largeobject'::regclass)
    AND NOT EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid

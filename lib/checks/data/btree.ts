@@ -49,7 +49,9 @@ export const btree: Check<BtreeFacts> = {
     const others = indexes.filter((index) => !isFixed(index));
     const [first, again] = await Promise.all([Promise.all([look(others, true), look(fixed, false)]), lookAgain]);
     const lookedAgain = new Set(again.map(({ relation }) => relation));
-    const looked = [...first.flat().filter(({ relation }) => !lookedAgain.has(relation)), ...again];
+    // What the first look found stays found.
+    const kept = first.flat().filter(({ relation, outcome }) => outcome.kind !== "done" || !lookedAgain.has(relation));
+    const looked = [...kept, ...again];
     const sorted = sortOutcomes(looked, () => []);
     const done = looked.flatMap(({ relation, outcome }) =>
       outcome.kind === "done" ? [{ relation, ...outcome.value }] : [],

@@ -3,7 +3,7 @@
 import { quoteLiteral } from "../../io/database.ts";
 import { hasUnboundedKey } from "../../pages/gist.ts";
 import { enumerate, plural } from "../check.ts";
-import { errorCode } from "../failure.ts";
+import { errorCode, isExpression } from "../failure.ts";
 import type { Session } from "../pool.ts";
 import { askRanges } from "./index-ask-brin.ts";
 import {
@@ -41,9 +41,6 @@ const GB = 1024 ** 3;
 /** What one index may take together, and one statement of a sample, in milliseconds. */
 const allowance = (full: boolean, bytes: number) =>
   full ? { totalMs: 20_000 + (60_000 * bytes) / GB, sampleMs: 10_000 } : { totalMs: 2000, sampleMs: 700 };
-
-/** 42, 22, 38, 39, P0, …: an expression of the user's could not be evaluated; it says nothing about the index. */
-const isExpression = (error: unknown) => /^(0A|22|2F|38|39|42|P0)/.test(errorCode(error) ?? "");
 
 export async function askIndex(
   session: Session,

@@ -66,15 +66,11 @@ export interface Table {
   name: string;
 }
 
-/** Null when the table is gone; a text when it changes faster than it can be read. */
-export async function readTable(
-  session: Session,
-  table: Table,
-  around: Surroundings,
-): Promise<TablePages | string | null> {
+/** A text when it cannot be read: why. */
+export async function readTable(session: Session, table: Table, around: Surroundings): Promise<TablePages | string> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const { result, isGone } = await readOnce(session, [table], around);
-    if (isGone) return null;
+    if (isGone) return "it went away meanwhile";
     if (result !== null) return result[0] as TablePages;
   }
   return "it changes faster than it can be read";

@@ -18,8 +18,7 @@ const MOST_TOGETHER = 40;
 export interface Way<T> {
   /** What will be read for a relation. */
   bytes(relation: Relation): number;
-  /** Null when it is not there any more. */
-  one(session: Session, relation: Relation): Promise<T | null>;
+  one(session: Session, relation: Relation): Promise<T>;
   /** With few statements, in their order. When it is null or fails, each is looked at by itself. */
   together(session: Session, relations: readonly Relation[]): Promise<readonly T[] | null>;
 }
@@ -42,7 +41,7 @@ export async function lookAt<T>(
   edge: Edge,
   relation: Relation,
   unit: Unit,
-  use: (session: Session) => Promise<T | null>,
+  use: (session: Session) => Promise<T>,
 ): Promise<Looked<T> | null> {
   const outcome = await edge.pool.run(unit, (session) => unlessGone(session, relation, use));
   if (outcome.kind === "done" && outcome.value === null) return null;
@@ -99,7 +98,7 @@ function batches(relations: readonly Relation[]): Relation[][] {
 export const regclasses = (relations: readonly Relation[]) =>
   `unnest(ARRAY[${relations.map(({ name }) => quoteLiteral(name)).join(", ")}]::regclass[])`;
 
-async function unlessGone<T>(session: Session, relation: Relation, use: (session: Session) => Promise<T | null>) {
+async function unlessGone<T>(session: Session, relation: Relation, use: (session: Session) => Promise<T>) {
   try {
     return await use(session);
   } catch (error) {

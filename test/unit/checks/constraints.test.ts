@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
+import type { Violation } from "../../../lib/checks/data/constraint-ask.ts";
 import { orphans, rowRule, rowsPass, type UniqueRule } from "../../../lib/checks/data/constraint-questions.ts";
-import { groupRules, judgeConstraints, summarize, type Violation } from "../../../lib/checks/data/constraints.ts";
+import { groupRules } from "../../../lib/checks/data/constraint-rules.ts";
+import { judgeConstraints, summarize } from "../../../lib/checks/data/constraints.ts";
 import { receiptCovers } from "../../../lib/checks/data/receipt-tables.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 import type { Receipt } from "../../../lib/mark/receipt.ts";
