@@ -124,6 +124,12 @@ const RULES: readonly Rule[] = [
     note: true,
   },
   {
+    catalog: "pg_class",
+    object: relation(),
+    what: text("claims to hold no data, which only a materialized view may: nobody can read it"),
+    from: "FROM pg_class AS c WHERE c.relkind <> 'm' AND NOT c.relispopulated",
+  },
+  {
     catalog: "pg_attribute",
     object: relation(),
     what: `'has ' || c.relnatts || ' columns, but their rows are missing or too many: ' || coalesce('without column ' ||

@@ -197,6 +197,10 @@ export const catalogKinds = inArea("catalogs", [
     `UPDATE pg_catalog.pg_class SET relnatts = relnatts + 1 WHERE oid = ${rel("lab.plain")}`,
   ),
   wrong(
+    "pg_class: a table that claims to hold no data",
+    `UPDATE pg_catalog.pg_class SET relispopulated = false WHERE oid = ${rel("lab.plain")}`,
+  ),
+  wrong(
     "pg_class: a table without its TOAST table",
     `UPDATE pg_catalog.pg_class SET reltoastrelid = 0 WHERE oid = ${rel("lab.papers")}`,
     {
