@@ -29,6 +29,8 @@ export interface Context<N extends OptionName> {
   log: Log;
   /** Aborted by SIGINT or SIGTERM; its reason is a RestoreError. Every wait takes it. */
   signal: AbortSignal;
+  /** How long the end may take after a signal, when 8 s are not enough; after that children are killed. */
+  endWithin(limitMs: number): void;
   /** Writes a result to standard output. */
   print(text: string): void;
 }
@@ -57,15 +59,16 @@ const EXIT_LIMIT_MS = 2000;
 export async function main<const N extends OptionName>(script: Script<N>): Promise<void> {
   const stop = new AbortController();
   let hardExit: NodeJS.Timeout | undefined;
+  let cleanUpLimitMs = CLEANUP_LIMIT_MS;
   const onSignal = (signal: NodeJS.Signals) => {
     const code = signal === "SIGINT" ? "INTERRUPTED" : "TERMINATED";
     if (stop.signal.aborted) return;
     stop.abort(new RestoreError(code, `ended by ${signal}`));
     hardExit = setTimeout(() => {
       killAllChildren();
-      process.stderr.write(`clean-up took longer than ${CLEANUP_LIMIT_MS / 1000} s and was cut short\n`);
+      process.stderr.write(`clean-up took longer than ${cleanUpLimitMs / 1000} s and was cut short\n`);
       process.exit(EXIT_CODES[code]);
-    }, CLEANUP_LIMIT_MS);
+    }, cleanUpLimitMs);
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const name of signals) process.on(name, onSignal);
@@ -77,7 +80,9 @@ export async function main<const N extends OptionName>(script: Script<N>): Promi
     process.exit(INTERNAL_EXIT_CODE);
   });
   try {
-    process.exitCode = await runScript(script, process.argv.slice(2), stop.signal);
+    process.exitCode = await runScript(script, process.argv.slice(2), stop.signal, (limitMs) => {
+      cleanUpLimitMs = limitMs;
+    });
   } finally {
     clearTimeout(hardExit);
     killAllChildren();
@@ -95,6 +100,7 @@ async function runScript<N extends OptionName>(
   script: Script<N>,
   argv: readonly string[],
   signal: AbortSignal,
+  endWithin: (limitMs: number) => void,
 ): Promise<number> {
   try {
     const parsed = parseArguments(script, argv);
@@ -112,6 +118,7 @@ async function runScript<N extends OptionName>(
       operands: parsed.operands,
       log: openLog(settings.logFormat),
       signal,
+      endWithin,
       print: (text) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`),
     });
     return 0;

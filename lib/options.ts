@@ -1,7 +1,10 @@
 /** The one table of settings: a flag, an environment variable and a key of the settings file each, of the same words. */
 
 import { z } from "zod";
+import { cronProblem, isTimeZone } from "./backup-api/cron.ts";
+import { parseListen } from "./backup-api/listen.ts";
 import { TARGET_TYPES } from "./postgres/target.ts";
+import { BACKUP_TYPES } from "./restore/backup-info.ts";
 import { parseDuration, parseSize } from "./units.ts";
 
 export interface Option<T = unknown> {
@@ -114,6 +117,37 @@ export const querySchema = z.strictObject({
 });
 export type UserQuery = z.infer<typeof querySchema>;
 
+/** When backup-api makes a backup by itself (settings file, `schedules`). */
+export const scheduleSchema = z.strictObject({
+  /** Minute, hour, day of month, month, day of week; with six fields the first are seconds. */
+  cron: z.string().superRefine((pattern, context) => {
+    const problem = cronProblem(pattern);
+    if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
+  }),
+  type: z.enum(BACKUP_TYPES),
+  stanza: z.string().min(1).optional(),
+  time_zone: z
+    .string()
+    .default("UTC")
+    .refine(isTimeZone, { error: (issue) => `"${issue.input}" is not a time zone such as Europe/Berlin` }),
+});
+export type Schedule = z.infer<typeof scheduleSchema>;
+
+/** What proves a backup right after it was made (settings file, `restore_test`). */
+export const restoreTestSchema = z
+  .strictObject({
+    after: z.array(z.enum(BACKUP_TYPES)).default([...BACKUP_TYPES]),
+    /** The settings file of restore-test, which is started here. */
+    config: z.string().startsWith("/", { error: "is not an absolute path" }).optional(),
+    /** Or who is told to do it. */
+    url: z.url({ protocol: /^https?$/, error: "is not an http or https URL" }).optional(),
+    token_file: z.string().min(1).optional(),
+  })
+  .refine(({ config, url }) => (config === undefined) !== (url === undefined), {
+    error: "needs either config or url",
+  });
+export type RestoreTestSetting = z.infer<typeof restoreTestSchema>;
+
 export const OPTIONS = {
   scope: text("NAME", "Patroni's scope of the instance that is made"),
   datadir: text("DIR", "PostgreSQL's data directory; for bootstrap it must not exist yet"),
@@ -151,7 +185,10 @@ export const OPTIONS = {
   verifyBudget: duration("what the checks of the data may take at level standard", "60s"),
   maxRpo: age("without a receipt: how old the newest marker may be", "25h"),
   source: text("CONNINFO", "the service's primary, as a libpq connection string"),
-  conninfo: text("CONNINFO", "the instance to verify, as a libpq connection string"),
+  conninfo: text(
+    "CONNINFO",
+    "the instance to verify, as a libpq connection string; to backup-api: its schedules run only while this is the primary",
+  ),
   timeout: duration("limit for each statement on the source", "60s"),
   archiveTimeout: duration("limit for the fence's WAL to be archived", "5min"),
   keepMarkers: age("how long markers stay on the source", "30d"),
@@ -180,6 +217,30 @@ export const OPTIONS = {
     schema: z.array(querySchema),
     fileOnly: true,
   } satisfies Option<UserQuery[]> as Option<UserQuery[]>,
+  listen: option("HOST:PORT", "where the API listens", converted(parseListen), "127.0.0.1:8081"),
+  stateDir: textWithDefault("DIR", "where the API keeps its journal", "/var/lib/patroni-restore"),
+  tokenFile: text("FILE", "bearer tokens of the API, one on each line; read again when it changes"),
+  tlsCertFile: text("FILE", "certificate of the API with its chain (PEM); read again when it changes"),
+  tlsKeyFile: text("FILE", "private key of that certificate (PEM)"),
+  insecure: flag("listen beyond loopback without token or TLS"),
+  rateLimit: number("requests that one client address may make in a second", 50),
+  backupTimeout: duration("limit for a single backup, expire or verify of the API", "24h"),
+  stopGrace: age("after SIGTERM, how long running backups may go on before they are ended", "20s"),
+  refresh: duration("how often the API reads pgBackRest's info", "5min"),
+  stanzaSetup: choice(["create", "check", "skip"], "what the API does with its stanzas at its start", "check"),
+  setupTimeout: duration("limit for that, with all its attempts", "10min"),
+  schedules: {
+    placeholder: "LIST",
+    help: "backups that the API makes by itself: a list of cron, type, stanza, time_zone",
+    schema: z.array(scheduleSchema),
+    fileOnly: true,
+  } satisfies Option<Schedule[]> as Option<Schedule[]>,
+  restoreTest: {
+    placeholder: "MAP",
+    help: "the restore test after a backup of the API: after, and config or url with token_file",
+    schema: restoreTestSchema,
+    fileOnly: true,
+  } satisfies Option<RestoreTestSetting> as Option<RestoreTestSetting>,
   dryRun: flag("say what would be done and change nothing"),
   json: flag("print the result as JSON on standard output"),
   logFormat: choice(["text", "json"], "form of the log on standard error; one JSON object per line with json", "text"),

@@ -5,9 +5,12 @@ import type { Receipt } from "../mark/receipt.ts";
 import { compareLsn, parseWalName } from "../postgres/lsn.ts";
 import { describeTarget, type Target, timeToMicros } from "../postgres/target.ts";
 
+export const BACKUP_TYPES = ["full", "diff", "incr"] as const;
+export type BackupType = (typeof BACKUP_TYPES)[number];
+
 const backupSchema = z.object({
   label: z.string(),
-  type: z.enum(["full", "diff", "incr"]),
+  type: z.enum(BACKUP_TYPES),
   error: z.boolean().optional().default(false),
   archive: z.object({ start: z.string().nullable(), stop: z.string().nullable() }),
   database: z.object({ id: z.number(), "repo-key": z.number().optional().default(1) }),
@@ -41,7 +44,7 @@ const stanzaSchema = z.object({
   ),
   backup: z.array(backupSchema),
   repo: z
-    .array(z.object({ key: z.number(), status: statusSchema }))
+    .array(z.object({ key: z.number(), status: statusSchema, cipher: z.string().optional() }))
     .optional()
     .default([]),
 });

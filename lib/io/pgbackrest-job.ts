@@ -1,0 +1,84 @@
+/** pgBackRest's commands beside a running database: its own configuration with its own lock and spool, unlike a restore's. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { RestoreError } from "../errors.ts";
+import { runCommand, type Service, startService } from "./command.ts";
+import { lastError } from "./pgbackrest.ts";
+import { allProcesses, commandLine, terminate } from "./processes.ts";
+
+/** What would change a command that the API started: those belong to its arguments. */
+const OVERRIDES =
+  /^PGBACKREST_(TYPE|SET|STANZA|OUTPUT|VERBOSE|FORCE|REPO|DRY_RUN|LOG_LEVEL_\w+|LOG_TIMESTAMP|LOG_SUBPROCESS|TARGET(_\w+)?)$/;
+
+function environment(): NodeJS.ProcessEnv {
+  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !OVERRIDES.test(name))), LC_ALL: "C" };
+}
+
+const configOption = (config: string | undefined) => (config === undefined ? [] : [`--config=${config}`]);
+
+/** Starts it; its lines are `P00   INFO: …` on stdout. Throws PREFLIGHT_FAILED when there is no pgBackRest. */
+export function startPgbackrest(
+  config: string | undefined,
+  command: string,
+  args: readonly string[],
+  onLine: (line: string) => void,
+): Service {
+  const options = [
+    ...configOption(config),
+    "--log-level-console=detail",
+    "--log-level-stderr=off",
+    "--no-log-timestamp",
+    ...args,
+  ];
+  return startService("pgbackrest", [command, ...options], { env: environment(), onLine });
+}
+
+/** Runs it to its end and gives its stdout. Throws PREFLIGHT_FAILED with pgBackRest's own error. */
+export async function askPgbackrest(
+  config: string | undefined,
+  command: string,
+  args: readonly string[],
+  options: { signal?: AbortSignal | undefined; timeoutMs: number },
+): Promise<string> {
+  const common = [
+    ...configOption(config),
+    "--log-level-console=off",
+    "--log-level-stderr=warn",
+    "--log-level-file=off",
+  ];
+  const result = await runCommand("pgbackrest", [command, ...common, ...args], { ...options, env: environment() });
+  if (result.exitCode === 0) return result.stdout;
+  const reason = result.timedOut
+    ? `no answer within ${options.timeoutMs / 1000} s`
+    : lastError(`${result.stdout}\n${result.stderr}`);
+  throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest ${command} failed: ${reason}`);
+}
+
+const WORKERS_LIMIT_MS = 30_000;
+
+/**
+ * pgBackRest's worker processes copy on for a moment after their main process was ended, and the next backup would write to
+ * the same files. They carry its number: `--exec-id=968-dffe02e8` (2.45).
+ */
+export async function waitForWorkers(pid: number): Promise<void> {
+  const end = performance.now() + WORKERS_LIMIT_MS;
+  for (;;) {
+    const workers = await workersOf(pid);
+    if (workers.length === 0) return;
+    if (performance.now() > end) {
+      await Promise.all(workers.map((worker) => terminate(worker, "SIGKILL", 5000)));
+      return;
+    }
+    await sleep(50);
+  }
+}
+
+async function workersOf(pid: number): Promise<number[]> {
+  const candidates = (await allProcesses()).filter(({ comm, state }) => comm === "pgbackrest" && state !== "Z");
+  const isWorker = await Promise.all(
+    candidates.map(async (one) =>
+      (await commandLine(one.pid)).some((argument) => argument.startsWith(`--exec-id=${pid}-`)),
+    ),
+  );
+  return candidates.filter((one, index) => isWorker[index] && one.pid !== pid).map((one) => one.pid);
+}
