@@ -53,7 +53,7 @@ const KEPT = 1000;
 const TAIL = 100;
 const WARNINGS = 20;
 /** pgBackRest ends within milliseconds of SIGTERM, a restore test cleans up for some seconds. */
-export const CANCEL_LIMIT_MS = 30_000;
+export const CANCEL_LIMIT_MS = 10_000;
 
 interface Running {
   service: Service | null;

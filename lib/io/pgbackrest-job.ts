@@ -54,7 +54,7 @@ export async function askPgbackrest(
   throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest ${command} failed: ${reason}`);
 }
 
-const WORKERS_LIMIT_MS = 30_000;
+const WORKERS_LIMIT_MS = 10_000;
 
 /**
  * pgBackRest's worker processes copy on for a moment after their main process was ended, and the next backup would write to

@@ -2,7 +2,8 @@
  * Fills the placeholders of `patroni-templates/*.yml`. A template is valid YAML before and after: a placeholder stands
  * inside a double-quoted value, as `"{{stanza}}"`, so no value can change the structure, and Patroni's YAML 1.1 never
  * takes a name such as `on` or `1_0` for something else. `{{path|word}}` is quoted once more for the commands that Patroni
- * splits like a shell (patroni 3.0.2 postgresql/bootstrap.py, `shlex.split(command)`).
+ * splits like a shell (patroni 3.0.2 postgresql/bootstrap.py, `shlex.split(command)`). `"{{uid|number}}"`, alone in its
+ * value, becomes a number: Kubernetes takes no string for one.
  */
 
 import { type Document, isScalar, parseDocument, Scalar, visit } from "yaml";
@@ -11,6 +12,8 @@ export type TemplateValues = Readonly<Record<string, string | number>>;
 
 /** What may stand between the braces. */
 const PLACEHOLDER = /\{\{\s*([^{}|]*?)\s*(?:\|\s*([^{}|]*?)\s*)?\}\}/g;
+
+const AS_NUMBER = /\|\s*number\s*\}\}/;
 
 /**
  * The template with its comments and every placeholder replaced. Throws a plain Error that lists every problem: a
@@ -42,13 +45,21 @@ function fill(document: Document.Parsed, values: TemplateValues, problems: Set<s
       problems.add(`the placeholder in ${node.value} is not inside a double-quoted value`);
       return;
     }
-    node.value = node.value.replace(PLACEHOLDER, (_, name: string, filter: string | undefined) => {
+    const template = node.value;
+    const filled = template.replace(PLACEHOLDER, (_, name: string, filter: string | undefined) => {
       const value = Object.hasOwn(values, name) ? values[name] : undefined;
       if (value === undefined) problems.add(`the placeholder "${name}" has no value`);
-      if (filter !== undefined && filter !== "word") problems.add(`"${filter}" is not a filter; only "word" is`);
+      if (filter !== undefined && filter !== "word" && filter !== "number") {
+        problems.add(`"${filter}" is not a filter; only "word" and "number" are`);
+      }
       used.add(name);
       return filter === "word" ? shellWord(String(value)) : String(value);
     });
+    node.value = filled;
+    if (!AS_NUMBER.test(template)) return;
+    if (!/^\d{1,9}$/.test(filled)) problems.add(`${template} must be a whole number, not "${filled}"`);
+    node.value = Number(filled);
+    node.type = Scalar.PLAIN;
   });
   return used;
 }

@@ -27,6 +27,14 @@ describe("filling a template", () => {
     expect(renderTemplate('a: "{{x}}"\n', { x: long })).toBe(`a: "${long}"\n`);
   });
 
+  test("the number filter makes a number, and nothing else", () => {
+    expect(renderTemplate('uid: "{{uid|number}}" # why\n', { uid: "999" })).toBe("uid: 999 # why\n");
+    for (const uid of ["", "postgres", "1.5", "0x10", "-1", "9 9"]) {
+      expect(() => renderTemplate('uid: "{{uid|number}}"\n', { uid })).toThrow("must be a whole number");
+    }
+    expect(() => renderTemplate('uid: "u{{uid|number}}"\n', { uid: 1 })).toThrow("must be a whole number");
+  });
+
   test("every problem is named at once", () => {
     const template = 'a: "{{gone}}"\nb: {{bare}}\nc: plain {{name}}\nd: "{{x|upper}}"\n';
     expect(() => renderTemplate(template.replace("b: {{bare}}\n", ""), { x: "1", spare: "2" })).toThrow(
@@ -129,7 +137,15 @@ describe("the image snippet", () => {
 
   test("copies scripts that this project builds", () => {
     const scripts = [...image("Dockerfile").matchAll(/dist\/([\w-]+)\.mjs/g)].map((match) => match[1]);
-    expect(scripts).toEqual(["bootstrap", "post-bootstrap", "guard", "preflight", "verify", "restore-test"]);
+    expect(scripts).toEqual([
+      "bootstrap",
+      "post-bootstrap",
+      "guard",
+      "preflight",
+      "verify",
+      "restore-test",
+      "backup-api",
+    ]);
   });
 
   test("runs guard before Patroni, in the container and under systemd", () => {
