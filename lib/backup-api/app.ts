@@ -39,7 +39,8 @@ export function createApp(options: AppOptions): (request: Request, client: { add
     await next();
     const { method, path } = context.req;
     const status = context.res.status;
-    if (method === "GET" && status < 400) return;
+    // Probes ask every few seconds, and have their answer.
+    if (method === "GET" && (status < 400 || path === "/readyz")) return;
     const fields = { status, ms: Math.round(performance.now() - startedAt), from: context.env.address };
     log[status >= 500 ? "warn" : "info"]("http", `${method} ${path.slice(0, 200)}`, fields);
   });

@@ -51,6 +51,8 @@ export interface Jobs {
 const KEPT = 1000;
 /** Lines of the end of a job's output that are kept. */
 const TAIL = 100;
+/** The report of a restore test, for people. */
+const REPORT = 500;
 const WARNINGS = 20;
 /** pgBackRest ends within milliseconds of SIGTERM, a restore test cleans up for some seconds. */
 export const CANCEL_LIMIT_MS = 10_000;
@@ -151,7 +153,7 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
   function read(label: string, line: string, from: string, tail: string[], output: string[]): void {
     const job = jobs.get(label) as Job;
     if (job.command === "restore-test") {
-      push(from === "stdout" ? output : tail, line, TAIL);
+      push(from === "stdout" ? output : tail, line, REPORT);
       return;
     }
     const reached = readProgress(line, progress.get(label) ?? { fraction: 0, bytes: 0 });
@@ -266,9 +268,9 @@ async function endService(service: Service): Promise<void> {
 }
 
 function keptOutput(command: JobCommand, output: readonly string[]): string[] {
-  if (command !== "verify" && command !== "restore-test") return [];
-  // pgBackRest's log repeats verify's result, indented.
-  return output.filter((line) => line.trim() !== "" && !line.startsWith(" ".repeat(8)));
+  if (command === "restore-test") return [...output];
+  // pgBackRest's log repeats the result, indented.
+  return command === "verify" ? output.filter((line) => line.trim() !== "" && !line.startsWith(" ".repeat(8))) : [];
 }
 
 function push(lines: string[], line: string, limit: number): void {

@@ -5,20 +5,17 @@ import type { Job } from "./job.ts";
 
 type Change = Pick<Job, "status" | "error" | "hint" | "set" | "finishedAt">;
 
-/** pgBackRest writes whole seconds, and starts a moment after its process. */
-const CLOCK_TOLERANCE_S = 2;
-
 /**
- * The set that a backup made: the one whose label pgBackRest said, else the only one of its kind that was begun between its
- * start and `until` (ISO 8601).
+ * The set that a backup made: the one whose label pgBackRest said, else the only one that was begun between the second of its
+ * start and `until` (ISO 8601). `sets` are those that no other job has made.
  */
 export function setOf(job: Job, sets: readonly SetDescription[], until: string): SetDescription | undefined {
   if (job.set !== null) return sets.find(({ label }) => label === job.set);
-  const [from, to] = [Date.parse(job.startedAt) / 1000 - CLOCK_TOLERANCE_S, Date.parse(until) / 1000];
-  // The first backup of a stanza is a full one, whatever was asked for.
+  // pgBackRest writes whole seconds, of the same clock.
+  const [from, to] = [Math.floor(Date.parse(job.startedAt) / 1000), Date.parse(until) / 1000];
+  // Without a prior backup pgBackRest makes a full one, whatever was asked for.
   const candidates = sets.filter(
-    ({ timestamp, type }) =>
-      timestamp.start >= from && timestamp.start <= to && (type === job.type || type === "full" || type === "diff"),
+    ({ timestamp, type }) => timestamp.start >= from && timestamp.start <= to && (type === job.type || type === "full"),
   );
   return candidates.length === 1 ? candidates[0] : undefined;
 }

@@ -84,7 +84,7 @@ async function readArchives(
 }
 
 /** Segments without any commit are usual on an idle server: archive_timeout ends them. */
-const SEGMENTS_LOOKED_AT = 4;
+const SEGMENTS_LOOKED_AT = 8;
 
 async function lastCommit(place: ArchivePlace, state: ArchiveState, signal: AbortSignal): Promise<string | null> {
   const end = parseWalName(state.restorable?.segment ?? "", state.segmentSize);

@@ -102,6 +102,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     { config: settings.pgbackrestConfig, stanzas, how: settings.stanzaSetup, limitMs: settings.setupTimeout },
     log,
     ending.signal,
+    () => void refresh(),
   );
   const refresh = startRefreshing(repository, jobs, stanzaSetup, settings.refresh, log, ending.signal);
   jobs.onEnd((job) => {
@@ -218,7 +219,9 @@ function startRefreshing(
       const { value } = await repository.info.read(0);
       for (const { message, hint } of value.flatMap(answerProblems)) log.warn("info", message, { hint });
       for (const job of jobs.list("backup").filter(isUndecided)) {
-        const sets = value.find(({ stanza }) => stanza === job.stanza)?.sets ?? [];
+        const known = new Set(jobs.list("backup").map((one) => one.set));
+        const all = value.find(({ stanza }) => stanza === job.stanza)?.sets ?? [];
+        const sets = all.filter(({ label }) => label === job.set || !known.has(label));
         jobs.amend(job.label, afterLoss(job, sets, job.finishedAt as string));
       }
       await repository.archive.read(0);

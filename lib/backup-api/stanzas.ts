@@ -25,6 +25,8 @@ export function setUpStanzas(
   },
   log: Log,
   signal: AbortSignal,
+  /** What pgBackRest says of it is new now. */
+  onDone: () => void,
 ): StanzaSetup {
   const { config, how } = options;
   const open = new Map<string, string>(
@@ -40,6 +42,7 @@ export function setUpStanzas(
     await ask("check");
     open.delete(stanza);
     log.info("stanza", `"${stanza}" works`);
+    onDone();
   }
 
   async function setUp(stanza: string, limitMs: number): Promise<void> {
