@@ -5,13 +5,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { assertNothingRuns, openLab } from "../lab/lab.ts";
+import { backupApiCase } from "./backup-api.ts";
 import type { BenchCase } from "./case.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
 import { verifyCase } from "./verify.ts";
 
 /** Adding one: its file, and its line here. */
-const CASES: readonly BenchCase[] = [verifyCase, markCase];
+const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase];
 
 const EVIDENCE = fileURLToPath(new URL("../evidence/bench", import.meta.url));
 

@@ -33,15 +33,23 @@ export async function startBackupApi(
     ...options.args,
   ];
   await lab.makeDirectory(`${name}-state`);
-  const service = lab.startService(name, process.execPath, args, { env: options.env ?? {} });
+  const service = lab.startService(name, process.execPath, args, {
+    // As in patroni-templates/kubernetes/backup-sidecar.yml: what is garbage, Node leaves lying about otherwise.
+    env: { NODE_OPTIONS: "--max-old-space-size=64", ...options.env },
+  });
   const url = `http://127.0.0.1:${port}`;
+  const client = clientOf(url);
   const answers = async () => {
     if (!service.isRunning()) throw new Error(`${name} ended:\n${await service.log()}`);
-    return (await fetch(`${url}/healthz`).catch(() => null))?.ok;
+    return (await client.get("/healthz").catch(() => null))?.status === 200;
   };
   await waitFor(`${name} to answer`, answers, 30_000, () => service.log());
+  return { service, ...client };
+}
+
+/** The same calls to whatever listens there. */
+export function clientOf(url: string): Omit<BackupApi, "service"> {
   return {
-    service,
     url,
     get: (path) => request(`${url}${path}`, { method: "GET" }),
     post: (path, body = "") =>
@@ -62,4 +70,54 @@ function parsed(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+export interface RequestKind {
+  /** The status that it must get. */
+  status: number;
+  ask(): Promise<ApiAnswer>;
+}
+
+/** What clients ask while a backup (`path`) runs: right, wrong and malformed. */
+export function mixedRequests(api: Omit<BackupApi, "service">, path: string): RequestKind[] {
+  return [
+    { status: 200, ask: () => api.get("/backups") },
+    { status: 200, ask: () => api.get(path) },
+    { status: 200, ask: () => api.get("/metrics") },
+    { status: 200, ask: () => api.get("/healthz") },
+    { status: 409, ask: () => api.post("/backups", { type: "full" }) },
+    { status: 400, ask: () => api.post("/backups", '{"type": "full"') },
+    { status: 400, ask: () => api.post("/backups", { type: "huge" }) },
+    { status: 400, ask: () => api.get("/backups?wait=1") },
+    { status: 404, ask: () => api.get("/backups/backup/20200101-000000F") },
+    { status: 404, ask: () => api.get("/wp-login.php") },
+    { status: 405, ask: () => api.delete("/backups") },
+    { status: 413, ask: () => api.post("/backups", "x".repeat(20_000)) },
+  ];
+}
+
+/** So many requests by 20 clients at a time; what each of them took in milliseconds, and answers that were wrong. */
+export async function flood(
+  kinds: readonly RequestKind[],
+  count: number,
+): Promise<{ latenciesMs: number[]; wrong: string[] }> {
+  let next = 0;
+  const latenciesMs: number[] = [];
+  const wrong: string[] = [];
+  const client = async () => {
+    for (let n = next++; n < count; n = next++) {
+      const { status, ask } = kinds[n % kinds.length] as RequestKind;
+      const startedAt = performance.now();
+      const answer = await ask();
+      latenciesMs.push(performance.now() - startedAt);
+      if (answer.status !== status) wrong.push(`kind ${n % kinds.length}: ${answer.status} ${answer.text}`);
+    }
+  };
+  await Promise.all(Array.from({ length: 20 }, client));
+  return { latenciesMs, wrong };
+}
+
+/** Resident memory in bytes, as the API itself says. */
+export async function memoryOf(api: BackupApi): Promise<number> {
+  return Number(/^process_resident_memory_bytes (\d+)/m.exec((await api.get("/metrics")).text)?.[1]);
 }
