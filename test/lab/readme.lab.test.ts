@@ -94,6 +94,28 @@ test("guard lets Patroni start when nothing is unproven", async () => {
   expect(existsSync(lab().datadir)).toBe(false);
 });
 
+test("backup-api serves, with the settings that the README shows", async () => {
+  await lab().makeDirectory("state");
+  await lab().writeFile("etc/patroni-restore.yml", here(block("schedules:")));
+  const port = await lab().freePort();
+  const example = here(block("backup-api.mjs --stanza"))
+    .replace("/var/lib/patroni-restore", lab().path("state"))
+    .trim();
+  const service = lab().startService("backup-api", "bash", ["-euc", `exec ${example}`], {
+    env: {
+      PATH: `${lab().scripts}:${lab().env.PATH}`,
+      RESTORE_PGBACKREST_CONFIG: sharedSource().pgbackrestConfig,
+      RESTORE_CONFIG: lab().path("etc/patroni-restore.yml"),
+      RESTORE_LISTEN: `127.0.0.1:${port}`,
+    },
+  });
+  await service.waitForLog(/listens on http:/);
+  const backups = await (await fetch(`http://127.0.0.1:${port}/backups`)).json();
+  expect(backups).toMatchObject([{ type: "full" }, { type: "incr" }]);
+  await service.stop();
+  expect(await service.ended).toMatchObject({ exitCode: 143 });
+});
+
 test("the user's queries are asked on the source", async () => {
   const settings = block("orders_total")
     .replace("database: shop", `database: ${APP_DATABASE}`)
