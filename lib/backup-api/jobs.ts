@@ -51,8 +51,8 @@ export interface Jobs {
 const KEPT = 1000;
 /** Lines of the end of a job's output that are kept. */
 const TAIL = 100;
-/** The report of a restore test, for people. */
-const REPORT = 500;
+/** Lines of the beginning of what verify and restore-test print: what they found stands there. */
+const HEAD = 80;
 const WARNINGS = 20;
 /** pgBackRest ends within milliseconds of SIGTERM, a restore test cleans up for some seconds. */
 export const CANCEL_LIMIT_MS = 10_000;
@@ -146,14 +146,15 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
     clearTimeout(timer);
     await waitForWorkers(service.pid);
     const ending: Ending = { exitCode, signal, tail, cancelled: me.cancelled, timedOutAfterMs };
-    const last = update(label, { exitCode, output: keptOutput(job.command, output) });
+    const last = update(label, { exitCode, output });
     finish(label, job.command === "restore-test" ? judgeRestoreTest(ending) : judge(last, ending));
   }
 
   function read(label: string, line: string, from: string, tail: string[], output: string[]): void {
     const job = jobs.get(label) as Job;
     if (job.command === "restore-test") {
-      push(from === "stdout" ? output : tail, line, REPORT);
+      if (from === "stdout") keep(output, line);
+      else push(tail, line, TAIL);
       return;
     }
     const reached = readProgress(line, progress.get(label) ?? { fraction: 0, bytes: 0 });
@@ -164,7 +165,8 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
     }
     const set = readSetLabel(line);
     if (set !== undefined) update(label, { set });
-    if (!/^P\d+ /.test(line)) push(output, line, TAIL);
+    // pgBackRest's log repeats the result, indented.
+    if (job.command === "verify" && !/^(P\d+ | {8})/.test(line)) keep(output, line);
     const level = levelOf(line);
     if (level === "warn") update(label, { warnings: [...job.warnings, textOf(line)].slice(-WARNINGS) });
     if (level === "detail" && /DETAIL:/.test(line)) return;
@@ -267,10 +269,8 @@ async function endService(service: Service): Promise<void> {
   clearTimeout(timer);
 }
 
-function keptOutput(command: JobCommand, output: readonly string[]): string[] {
-  if (command === "restore-test") return [...output];
-  // pgBackRest's log repeats the result, indented.
-  return command === "verify" ? output.filter((line) => line.trim() !== "" && !line.startsWith(" ".repeat(8))) : [];
+function keep(lines: string[], line: string): void {
+  if (lines.length < HEAD && line.trim() !== "") lines.push(line);
 }
 
 function push(lines: string[], line: string, limit: number): void {
