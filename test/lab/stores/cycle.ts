@@ -17,7 +17,7 @@ import {
   type Source,
   startSource,
 } from "../source.ts";
-import { configure, objectsIn, type Store } from "./store.ts";
+import { configure, createRepository, objectsIn, type Store } from "./store.ts";
 
 /** Tests in order: each builds on what the one before left in the repository. */
 export function testCycle(
@@ -47,8 +47,7 @@ export function testCycle(
       query(lab().source, "UPDATE pgbench_branches SET bbalance = bbalance + 1", { database: APP_DATABASE });
 
     test("repo-create, stanza-create, check", async () => {
-      const created = await run(lab().source, "--repo=1", "repo-create");
-      expect(created.exitCode, created.stderr).toBe(0);
+      await createRepository(lab(), lab().source);
       await ofStanza("stanza-create");
       await ofStanza("check");
     });
@@ -118,7 +117,10 @@ export function testCycle(
           /: [1-9]\d* [\s\S]*HTTP request failed with 403/,
         );
       }
-      expect(await objectsIn(lab(), source)).toEqual(before);
+      // A refused backup has made PostgreSQL switch WAL, which its own credential archives.
+      const written = ([name]: [string, number]) => !/^archive\/svc\/\d+-1\/(?!0000000100000099)/.test(name);
+      const after = await objectsIn(lab(), source);
+      expect(Object.entries(after).filter(written)).toEqual(Object.entries(before).filter(written));
     });
 
     test("with it, the restore test through Patroni is healthy, and not one object of the repository has changed", async () => {

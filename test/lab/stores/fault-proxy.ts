@@ -132,10 +132,11 @@ function cutInTheMiddle(response: IncomingMessage, answer: ServerResponse): void
 function throttle(bytesPerSecond: number): Transform {
   return new Transform({
     async transform(chunk: Buffer, _encoding, done) {
-      const piece = Math.max(Math.round(bytesPerSecond / 10), 1);
-      for (let at = 0; at < chunk.length && !this.destroyed; at += piece) {
-        this.push(chunk.subarray(at, at + piece));
-        await sleep(100);
+      const tenth = Math.ceil(bytesPerSecond / 10);
+      for (let at = 0; at < chunk.length && !this.destroyed; at += tenth) {
+        const piece = chunk.subarray(at, at + tenth);
+        this.push(piece);
+        await sleep((piece.length / bytesPerSecond) * 1000);
       }
       done();
     },

@@ -24,6 +24,9 @@ export const REPOSITORY_PATH = "/patroni-restore/test";
 
 export const BUCKET = "pgbackrest";
 
+/** pgBackRest's own limits, short enough to be waited for. */
+export const FAULT_LIMITS = { "io-timeout": 1, "db-timeout": 10, "protocol-timeout": 20, "job-retry-interval": "1" };
+
 /** True as soon as something there answers over TLS, whatever it says. */
 export async function answers(port: number, caFile: string): Promise<boolean> {
   const ca = await readFile(caFile);
@@ -49,6 +52,11 @@ export async function configure(
   const added = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
   const text = kept.join("\n").replace("[global]", ["[global]", ...added].join("\n"));
   return { ...source, pgbackrestConfig: await lab.writeFile(`${source.stanza}/${name}.conf`, text) };
+}
+
+/** The bucket or container itself. */
+export async function createRepository(lab: Lab, source: Source): Promise<void> {
+  await lab.mustRun("pgbackrest", [`--config=${source.pgbackrestConfig}`, "--repo=1", "repo-create"]);
 }
 
 /** Every object of the repository and its size. */
