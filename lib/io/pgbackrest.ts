@@ -84,8 +84,8 @@ export async function readBackupSet(
   };
 }
 
-/** pgBackRest tries for four times its io-timeout (60 s by default) before it says why a store cannot be reached. */
-const QUERY_LIMIT_MS = 300_000;
+/** pgBackRest tries for four times its io-timeout (60 s by default) with each repository before it says what is wrong. */
+const QUERY_LIMIT_MS = 600_000;
 
 async function query(pgbackrest: PgBackRest, args: readonly string[], signal: AbortSignal): Promise<string> {
   const [command = "", ...rest] = args;
