@@ -34,7 +34,7 @@ export function testCycle(
       });
       await loadSchema(lab, source);
       const reader = await configure(lab, source, "read-only", store.settings("read-only"));
-      return { store, source, reader, work: await lab.makeDirectory("work") };
+      return { store, source, reader, work: await lab.makeDirectory("w") };
     });
     const run = (source: Source, ...args: string[]) =>
       lab().run("pgbackrest", [`--config=${source.pgbackrestConfig}`, ...args]);

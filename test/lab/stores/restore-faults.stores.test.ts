@@ -31,7 +31,7 @@ const lab = useLab("faults", async (lab) => {
   const proxy = await startFaultProxy(lab, ceph.port, ceph.certificates);
   const through = (name: string, settings: Readonly<Record<string, string | number>> = {}) =>
     configure(lab, source, name, { ...ceph.settings("read-only", proxy.port), ...FAULT_LIMITS, ...settings });
-  const work = await lab.makeDirectory("work");
+  const work = await lab.makeDirectory("w");
   const stranger = await makeCertificates(lab, "stranger");
   return { source, receipt, proxy, through, reader: await through("reader"), work, stranger };
 });

@@ -14,7 +14,7 @@ import { startCeph } from "./ceph.ts";
 import { type FaultProxy, startFaultProxy } from "./fault-proxy.ts";
 import { createRepository, FAULT_LIMITS, objectsIn } from "./store.ts";
 
-const lab = useLab("source-faults", async (lab) => {
+const lab = useLab("source", async (lab) => {
   const ceph = await startCeph(lab);
   const proxy = await startFaultProxy(lab, ceph.port, ceph.certificates);
   const source = await startSource(lab, {
@@ -25,7 +25,7 @@ const lab = useLab("source-faults", async (lab) => {
   await createRepository(lab, source);
   await createStanza(lab, source);
   await backup(lab, source, "full");
-  return { ceph, proxy, source, work: await lab.makeDirectory("work") };
+  return { ceph, proxy, source, work: await lab.makeDirectory("w") };
 });
 
 afterEach(async () => {
@@ -82,7 +82,8 @@ describe("mark waits for the fence", () => {
       `--report=${report}`,
       "--archive-timeout=15s",
     ]);
-    await waitFor("the marker", () => /marker placed/.test(running.output().stderr), 60_000);
+    const said = () => running.output().stderr;
+    await waitFor("the marker", () => /marker placed/.test(said()), 60_000, said);
     await proxy.refuse();
     const result = await running.result;
     expect(result.exitCode, result.stderr).toBe(EXIT_CODES.SOURCE_UNREACHABLE);
