@@ -52,6 +52,17 @@ export default defineConfig({
           hookTimeout: 300_000,
         },
       },
+      {
+        plugins,
+        test: {
+          name: "stores",
+          include: ["test/lab/stores/**/*.stores.test.ts"],
+          // Every file has a store of its own.
+          fileParallelism: true,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
     ],
   },
 });

@@ -2,6 +2,7 @@
 
 import type { Problem, StanzaInfo } from "../restore/backup-info.ts";
 import { parseInfo } from "../restore/backup-info.ts";
+import { describeText } from "../restore/repository-error.ts";
 
 /** A backup set as pgBackRest describes it, with all its members. */
 export type SetDescription = Readonly<Record<string, unknown>> & {
@@ -34,7 +35,7 @@ export function answerProblems({ stanza, info }: StanzaAnswer): Problem[] {
   return info.status.code === 0 ? [] : [{ message: `${name}: ${firstLine(info.status)}` }];
 }
 
-const firstLine = ({ code, message }: { code: number; message: string }) => `${message.split("\n")[0]} (code ${code})`;
+const firstLine = ({ code, message }: { code: number; message: string }) => `${describeText(message)} (code ${code})`;
 
 /** pgBackRest's array, as if it had been asked for all of these stanzas at once. */
 export function joinTexts(answers: readonly StanzaAnswer[]): string {

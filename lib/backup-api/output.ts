@@ -1,6 +1,6 @@
 /** What pgBackRest says while it works: `P00   INFO: new backup label = 20261123-175909F` (--no-log-timestamp, 2.45). */
 
-import { lastError } from "../io/pgbackrest.ts";
+import { describeError, repositoryHint } from "../restore/repository-error.ts";
 import type { Job, JobProgress } from "./job.ts";
 
 const UNITS = " KMGTP";
@@ -51,7 +51,7 @@ export function judge(job: Job, ending: Ending): Pick<Job, "status" | "error" | 
     return failed(`pgbackrest ${job.command} was ended by ${signal}`, hint);
   }
   if (exitCode !== 0) {
-    const reason = lastError(tail.join("\n"));
+    const reason = describeError(tail.join("\n"));
     const done = job.command === "backup" && job.set !== null ? `the backup ${job.set} was made, but ` : "";
     return failed(
       `${done}pgbackrest ${job.command} ended with code ${exitCode}: ${reason}`,
@@ -84,6 +84,8 @@ const failed = (error: string, hint: string | null) => ({ status: "ERROR" as con
 function hintOf(exitCode: number, reason: string, stanza: string): string | null {
   if (/No space left on device|QuotaExceeded/.test(reason))
     return "the repository is full: expire, or give it more space";
+  const ofStore = repositoryHint(reason);
+  if (ofStore !== undefined) return ofStore;
   switch (exitCode) {
     case 28:
     case 44:

@@ -24,7 +24,8 @@ export interface Repository {
   archive: Cached<readonly StanzaArchive[]>;
 }
 
-const INFO_LIMIT_MS = 120_000;
+/** pgBackRest tries for four times its io-timeout (60 s by default) with each repository before it says what is wrong. */
+const INFO_LIMIT_MS = 600_000;
 
 /** A caller that has just asked does not make pgBackRest ask again. */
 export const FRESH_MS = 2000;

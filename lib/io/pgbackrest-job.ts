@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { RestoreError } from "../errors.ts";
+import { describeError, repositoryHint } from "../restore/repository-error.ts";
 import { runCommand, type Service, startService } from "./command.ts";
-import { lastError } from "./pgbackrest.ts";
 import { allProcesses, commandLine, terminate } from "./processes.ts";
 
 /** What would change a command that the API started: those belong to its arguments. */
@@ -50,8 +50,10 @@ export async function askPgbackrest(
   if (result.exitCode === 0) return result.stdout;
   const reason = result.timedOut
     ? `no answer within ${options.timeoutMs / 1000} s`
-    : lastError(`${result.stdout}\n${result.stderr}`);
-  throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest ${command} failed: ${reason}`);
+    : describeError(`${result.stdout}\n${result.stderr}`);
+  throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest ${command} failed: ${reason}`, {
+    hint: repositoryHint(reason),
+  });
 }
 
 const WORKERS_LIMIT_MS = 10_000;

@@ -2,6 +2,8 @@
 
 import { RestoreError } from "../errors.ts";
 import { parseInfo, type StanzaInfo } from "../restore/backup-info.ts";
+import { describeError, repositoryHint } from "../restore/repository-error.ts";
+import { formatDuration } from "../units.ts";
 import { runCommand } from "./command.ts";
 
 export interface PgBackRest {
@@ -82,29 +84,23 @@ export async function readBackupSet(
   };
 }
 
+/** pgBackRest tries for four times its io-timeout (60 s by default) with each repository before it says what is wrong. */
+const QUERY_LIMIT_MS = 600_000;
+
 async function query(pgbackrest: PgBackRest, args: readonly string[], signal: AbortSignal): Promise<string> {
   const [command = "", ...rest] = args;
   const result = await runCommand(
     "pgbackrest",
     [command, ...commonOptions(pgbackrest), "--log-level-console=off", "--log-level-stderr=warn", ...rest],
-    { signal, timeoutMs: 120_000, env: pgBackRestEnvironment(pgbackrest.workDir) },
+    { signal, timeoutMs: QUERY_LIMIT_MS, env: pgBackRestEnvironment(pgbackrest.workDir) },
   );
   if (result.exitCode === 0) return result.stdout;
-  const reason = result.timedOut ? "no answer within 120 s" : lastError(`${result.stdout}\n${result.stderr}`);
+  const reason = result.timedOut
+    ? `no answer within ${formatDuration(QUERY_LIMIT_MS)}`
+    : describeError(`${result.stdout}\n${result.stderr}`);
   throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest ${command} failed: ${reason}`, {
-    hint: "check --pgbackrest-config and the repository's access",
+    hint: repositoryHint(reason) ?? "check --pgbackrest-config and the repository's access",
   });
-}
-
-/** `[055]: unable to open missing file …`, and what stood around it when there is no such line. */
-export function lastError(output: string): string {
-  const lines = output.split("\n").filter((line) => line.trim() !== "");
-  const at = lines.findLastIndex((line) => /ERROR: \[\d+\]/.test(line));
-  if (at < 0) return lines.slice(-3).join(" | ") || "it said nothing";
-  return lines
-    .slice(at, at + 3)
-    .map((line) => line.replace(/^.*?ERROR: /, "").trim())
-    .join(" ");
 }
 
 export interface RestoreProgress {
@@ -134,8 +130,9 @@ export async function runRestore(
       const match = /DETAIL: restore file .*\(\S+, ([\d.]+)%\)/.exec(line);
       if (match) options.onProgress({ fraction: Number(match[1]) / 100 });
       else if (!/DETAIL:/.test(line)) {
-        tail.push(line);
-        if (tail.length > 20) tail.shift();
+        // An HTTP error goes on with two dozen lines of headers.
+        if (/ERROR: \[\d+\]/.test(line)) tail.length = 0;
+        if (tail.length < 100) tail.push(line);
         options.onLine(line);
       }
       bytes = parseRestoreSize(line) ?? bytes;
@@ -148,7 +145,7 @@ export async function runRestore(
   }
   if (result.exitCode !== 0) {
     const code = result.exitCode === null ? `signal ${result.signal}` : `code ${result.exitCode}`;
-    const reason = lastError(tail.join("\n"));
+    const reason = describeError(tail.join("\n"));
     throw new RestoreError("RESTORE_FAILED", `pgbackrest restore ended with ${code}: ${reason}`, {
       hint: restoreHint(result.exitCode, reason),
     });
@@ -179,8 +176,8 @@ function restoreHint(exitCode: number | null, reason: string): string | undefine
     case 75:
       return "the backup set is gone: it may have expired during the restore";
     case 95:
-      return "the repository's cipher settings are not those of the backup";
+      return repositoryHint(reason) ?? "the repository's cipher settings are not those of the backup";
     default:
-      return undefined;
+      return repositoryHint(reason);
   }
 }

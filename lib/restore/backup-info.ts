@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Receipt } from "../mark/receipt.ts";
 import { compareLsn, parseWalName } from "../postgres/lsn.ts";
 import { describeTarget, type Target, timeToMicros } from "../postgres/target.ts";
+import { describeText, repositoryHint } from "./repository-error.ts";
 
 export const BACKUP_TYPES = ["full", "diff", "incr"] as const;
 export type BackupType = (typeof BACKUP_TYPES)[number];
@@ -78,8 +79,8 @@ export function stanzaProblems(info: StanzaInfo | undefined, stanza: string): Pr
   }
   const repos = broken.length > 0 ? broken : [{ key: 0, status: info.status }];
   return repos.map(({ key, status }) => ({
-    message: `stanza "${stanza}": ${status.message.split("\n")[0]} (code ${status.code})${key ? ` in repo${key}` : ""}`,
-    hint: status.code === 2 ? "run a full backup first" : hint,
+    message: `stanza "${stanza}": ${describeText(status.message)} (code ${status.code})${key ? ` in repo${key}` : ""}`,
+    hint: status.code === 2 ? "run a full backup first" : (repositoryHint(status.message) ?? hint),
   }));
 }
 

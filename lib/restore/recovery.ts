@@ -5,6 +5,7 @@ import { withDatabase } from "../io/database.ts";
 import { freeSpace, readTextIfExists } from "../io/files.ts";
 import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
+import { commandLine, descendants } from "../io/processes.ts";
 import type { Log } from "../log.ts";
 import { toXid32 } from "../manifest/horizon.ts";
 import type { Receipt } from "../mark/receipt.ts";
@@ -13,6 +14,7 @@ import { describeTarget } from "../postgres/target.ts";
 import type { Report } from "../report/report.ts";
 import { formatDuration } from "../units.ts";
 import { type Plan, replayFraction } from "./plan.ts";
+import { repositoryHint } from "./repository-error.ts";
 import { explainFailure, type FailureContext, lastArchiveError, unreachedTarget } from "./server-log.ts";
 
 export interface RecoveryInput {
@@ -38,7 +40,9 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     (await configuredSetting(input.plan.binDir, input.directory, "shared_preload_libraries")) ??
     input.receipt?.shared_preload_libraries ??
     "";
+  const restoreCommand = await configuredSetting(input.plan.binDir, input.directory, "restore_command");
   const settings = {
+    ...(restoreCommand ? { restore_command: triedAgain(restoreCommand) } : {}),
     ...Object.fromEntries(Object.entries(control.required).map(([name, value]) => [name, String(value)])),
     shared_preload_libraries: libraries,
     ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
@@ -52,6 +56,13 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
   if (second === "insufficient settings") throw new Error("recovery without hot_standby compared settings");
   return second;
 }
+
+/**
+ * pgBackRest tries again to connect and to be answered, but not when a segment breaks off in its middle (42, FileReadError),
+ * and PostgreSQL would take that for the end of the WAL. 1 is a segment that is not in the archive.
+ */
+export const triedAgain = (restoreCommand: string) =>
+  `${restoreCommand}; code=$?; if [ $code -eq 42 ]; then sleep 1; ${restoreCommand}; code=$?; fi; exit $code`;
 
 async function runUntilPromotion(
   input: RecoveryInput,
@@ -92,7 +103,9 @@ async function runUntilPromotion(
         lastCommit: view.lastCommit ?? undefined,
         note: postmaster.said.lastSegment ?? undefined,
       });
-      limits.check(`${lsn} ${postmaster.said.lastSegment} ${withoutElapsed(postmaster.lines.at(-1))}`, lsn);
+      const state = `${lsn} ${postmaster.said.lastSegment} ${withoutElapsed(postmaster.lines.at(-1))}`;
+      const passed = limits.check(state, lsn);
+      if (passed !== null) throw await timedOut(passed, postmaster);
     }
     return postmaster;
   } catch (error) {
@@ -116,30 +129,54 @@ class Limits {
     this.input = input;
   }
 
-  /** Throws TIMED_OUT. `state` is any text that changes when recovery moves. */
-  check(state: string, lsn: string | null): void {
+  /** The limit that has passed, if any. `state` is any text that changes when recovery moves. */
+  check(state: string, lsn: string | null): PassedLimit | null {
     const now = Date.now();
     if (state !== this.last) [this.last, this.movedAt] = [state, now];
     const where = lsn === null ? "before replay began" : `at ${lsn}`;
     if (now - this.movedAt > this.input.stallTimeoutMs) {
-      throw new RestoreError(
-        "TIMED_OUT",
-        `recovery made no progress for ${formatDuration(this.input.stallTimeoutMs)}, ${where}`,
-        {
-          hint: "see the recovery log beside the data directory; raise --recovery-stall-timeout if the repository is slow",
-        },
-      );
+      return {
+        message: `recovery made no progress for ${formatDuration(this.input.stallTimeoutMs)}, ${where}`,
+        hint: "see the recovery log beside the data directory; raise --recovery-stall-timeout if the repository is slow",
+      };
     }
     if (now - this.startedAt > this.input.timeoutMs) {
-      throw new RestoreError(
-        "TIMED_OUT",
-        `recovery did not end within ${formatDuration(this.input.timeoutMs)}, ${where}`,
-        {
-          hint: "raise --recovery-timeout, or take backups more often so that less WAL is replayed",
-        },
-      );
+      return {
+        message: `recovery did not end within ${formatDuration(this.input.timeoutMs)}, ${where}`,
+        hint: "raise --recovery-timeout, or take backups more often so that less WAL is replayed",
+      };
     }
+    return null;
   }
+}
+
+interface PassedLimit {
+  message: string;
+  hint: string;
+}
+
+/** Says too when it is the repository that recovery waits for. */
+async function timedOut({ message, hint }: PassedLimit, postmaster: Postmaster): Promise<RestoreError> {
+  const error = lastArchiveError(postmaster.lines);
+  const waitsFor = await unfinishedArchiveGet(postmaster.pid);
+  const parts = [
+    message,
+    waitsFor === null ? undefined : `the repository has not yet answered pgbackrest archive-get ${waitsFor}`,
+    error === null ? undefined : `pgbackrest archive-get said ${error}`,
+  ];
+  return new RestoreError("TIMED_OUT", parts.filter((part) => part !== undefined).join("; "), {
+    hint: (error === null ? undefined : repositoryHint(error)) ?? hint,
+  });
+}
+
+/** The file that PostgreSQL's restore_command is fetching at this moment. */
+async function unfinishedArchiveGet(postmaster: number): Promise<string | null> {
+  for (const { pid } of await descendants(postmaster)) {
+    const argv = await commandLine(pid);
+    const at = argv.indexOf("archive-get");
+    if (at > 0) return argv[at + 1] ?? "";
+  }
+  return null;
 }
 
 interface ReplayView {

@@ -1,6 +1,7 @@
 /** The private postmaster's own words: what happened, and in one line why it failed. */
 
 import type { ErrorCode } from "../errors.ts";
+import { describeError, repositoryHint } from "./repository-error.ts";
 
 /** The prefix given with `log_line_prefix`; everything else on stderr is a program's own output. */
 export const LOG_LINE_PREFIX = "%m [%p] %e ";
@@ -131,6 +132,12 @@ const CAUSES: readonly Cause[] = [
     explain: (_match, _log, context) => (lacksRoomForWal(context) ? FULL_DISK : null),
   },
   {
+    // PostgreSQL takes any failure of restore_command for the end of the WAL.
+    pattern:
+      /could not locate required checkpoint record|could not find redo location|WAL ends before |recovery ended before configured recovery target/,
+    explain: (_match, log, context) => failedRepository(log, context),
+  },
+  {
     pattern: /recovery ended before configured recovery target was reached/,
     explain: (_, log, context) => unreachedTarget(log, context),
   },
@@ -239,6 +246,8 @@ export function explainFailure(lines: readonly string[], log: RecoveryLog, conte
 
 export function unreachedTarget(log: RecoveryLog, context: FailureContext): Explanation {
   if (lacksRoomForWal(context)) return FULL_DISK;
+  const failed = failedRepository(log, context);
+  if (failed !== null) return failed;
   const hint = context.missingWal
     ? "the archive has a gap: choose an earlier target, and take a new full backup of the source"
     : "commit something and switch WAL on the source, then test again, or choose an earlier target";
@@ -246,6 +255,17 @@ export function unreachedTarget(log: RecoveryLog, context: FailureContext): Expl
     code: "TARGET_UNREACHED",
     message: `WAL ended before the target (${context.target}): ${wherePossible(log, context)}`,
     hint,
+  };
+}
+
+/** Not the archive's end, which archive-get reports without an error, nor a gap that was seen in it afterwards. */
+function failedRepository(log: RecoveryLog, context: FailureContext): Explanation | null {
+  const { archiveError, missingWal } = context;
+  if (archiveError === null || missingWal !== null) return null;
+  return {
+    code: "RECOVERY_FAILED",
+    message: `the repository failed during recovery: ${wherePossible(log, context)}`,
+    hint: repositoryHint(archiveError) ?? "the WAL itself may be sound: check the repository's access, then try again",
   };
 }
 
@@ -264,8 +284,10 @@ function wherePossible(log: RecoveryLog, { missingWal, archiveMax, archiveError 
   return parts.filter((part) => part !== undefined).join(", ");
 }
 
-/** PostgreSQL takes any failure of `restore_command` for the end of the WAL; what pgBackRest said tells the difference. */
+/** What archive-get said since the last segment came, if it failed: PostgreSQL itself does not tell that from the end. */
 export function lastArchiveError(lines: readonly string[]): string | null {
-  const line = lines.findLast((l) => /^(?:\S+ \S+ P\d\d\s+)?ERROR: \[\d+\]/.test(l));
-  return line?.replace(/^.*?ERROR: /, "") ?? null;
+  const restored = lines.findLastIndex((line) => /^restored log file /.test(parseServerLine(line)?.message ?? ""));
+  const printed = lines.slice(restored + 1).filter((line) => parseServerLine(line) === null);
+  const hasFailed = printed.some((line) => /^(?:\S+ \S+ P\d\d\s+)?ERROR: \[\d+\]/.test(line));
+  return hasFailed ? describeError(printed.join("\n")) : null;
 }

@@ -53,6 +53,23 @@ describe("the stanza is judged by its status, never by pgBackRest's exit code", 
     expect(stanzaProblems({ ...info, status: broken, repo: repo(broken) }, "main")).toHaveLength(2);
   });
 
+  test("a store that refuses is named with its own word and a hint, in one line", () => {
+    const message = `[ProtocolError] HTTP request failed with 403 (Forbidden):
+*** Path/Query ***:
+GET /bucket/?list-type=2
+*** Response Content ***:
+<Error><Code>InvalidAccessKeyId</Code></Error>`;
+    const repo = [{ key: 1, status: { code: 99, message } }];
+    expect(stanzaProblems({ ...info, status: { code: 99, message: "other" }, repo }, "main")).toEqual([
+      {
+        message:
+          'stanza "main": [ProtocolError] HTTP request failed with 403 (Forbidden): InvalidAccessKeyId, ' +
+          "GET /bucket/?list-type=2 (code 99) in repo1",
+        hint: expect.stringContaining("the store refuses this credential"),
+      },
+    ]);
+  });
+
   test("a stanza without any backup is a problem", () => {
     expect(stanzaProblems({ ...info, backup: [] }, "main")).toMatchObject([{ message: 'stanza "main" has no backup' }]);
   });

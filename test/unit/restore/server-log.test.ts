@@ -134,6 +134,20 @@ describe("a failure is explained in one line", () => {
     expect(hint).toContain("the archive has a gap");
   });
 
+  test.each([
+    "could not locate required checkpoint record",
+    "WAL ends before end of online backup",
+    "recovery ended before configured recovery target was reached",
+  ])("%s, after archive-get has failed: the repository failed, and the WAL need not have ended", (message) => {
+    const said = fatal(message);
+    const archiveError = "[103]: unable to find a valid repository: unable to connect to 'localhost:443'";
+    const explanation = explainFailure(said, read(said), { ...context, missingWal: null, archiveError });
+    expect(explanation.code).toBe("RECOVERY_FAILED");
+    expect(explanation.message).toContain("the repository failed during recovery");
+    expect(explanation.message).toContain(archiveError);
+    expect(explanation.hint).toContain("cannot be reached");
+  });
+
   test("a server that said nothing is said to have said nothing", () => {
     expect(explainFailure([], newRecoveryLog(), context).message).toContain("it said nothing");
   });
@@ -144,4 +158,14 @@ test("the last error of archive-get is found among the server's lines", () => {
     "[103]: unable to find a valid repository:",
   );
   expect(lastArchiveError(lines)).toBeNull();
+});
+
+test("an error of archive-get counts no more when a segment has come after it", () => {
+  const failed = ["ERROR: [042]: unable to get 00000001000000000000000A:", "       repo1: unexpected eof"];
+  const restored =
+    '2026-11-23 00:09:51.951 UTC [206] 00000 LOG:  restored log file "00000001000000000000000A" from archive';
+  expect(lastArchiveError([...lines, ...failed])).toBe(
+    "[042]: unable to get 00000001000000000000000A: repo1: unexpected eof",
+  );
+  expect(lastArchiveError([...lines, ...failed, restored])).toBeNull();
 });
