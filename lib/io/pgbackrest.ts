@@ -101,8 +101,9 @@ export function lastError(output: string): string {
   const lines = output.split("\n").filter((line) => line.trim() !== "");
   const at = lines.findLastIndex((line) => /ERROR: \[\d+\]/.test(line));
   if (at < 0) return lines.slice(-3).join(" | ") || "it said nothing";
+  const next = lines.findIndex((line, index) => index > at && /\bP\d{2,} +[A-Z]+: /.test(line));
   return lines
-    .slice(at, at + 3)
+    .slice(at, Math.min(at + 3, next < 0 ? lines.length : next))
     .map((line) => line.replace(/^.*?ERROR: /, "").trim())
     .join(" ");
 }
