@@ -17,8 +17,7 @@ export function setOf(job: Job, sets: readonly SetDescription[], until: string):
   const [from, to] = [Date.parse(job.startedAt) / 1000 - CLOCK_TOLERANCE_S, Date.parse(until) / 1000];
   // The first backup of a stanza is a full one, whatever was asked for.
   const candidates = sets.filter(
-    ({ timestamp, type }) =>
-      timestamp.start >= from && timestamp.start <= to && (type === job.type || type === "full" || type === "diff"),
+    ({ timestamp, type }) => timestamp.start >= from && timestamp.start <= to && (type === job.type || type === "full"),
   );
   return candidates.length === 1 ? candidates[0] : undefined;
 }
