@@ -85,8 +85,9 @@ export function createApp(options: AppOptions): (request: Request, client: { add
       return streamSSE(context, (stream) => sendEvents(stream, events));
     });
   }
-  for (const path of new Set(routes.map((route) => route.path))) {
-    const allow = routes.filter((route) => route.path === path).map(({ method }) => method);
+  for (const path of new Set(["/", "/openapi.json", ...routes.map((route) => route.path)])) {
+    const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
+    const allow = methods.length === 0 ? ["GET"] : methods;
     app.all(path, (context) =>
       respond({
         ...problem(405, `${context.req.method} is not for ${path}`, `only ${allow.join(", ")}`),
@@ -154,7 +155,7 @@ function parse(schema: z.ZodType, value: unknown): unknown {
       return `unknown key ${issue.keys.map((key) => JSON.stringify(key)).join(", ")}`;
     }
     if (issue.path.length === 0) return "the body is not a JSON object";
-    return `${issue.path.join(".")} ${issue.message}`;
+    return `${issue.path.filter((part) => typeof part === "string").join(".")} ${issue.message}`;
   });
   throw misunderstood(problems.join("; "), hints[0]);
 }

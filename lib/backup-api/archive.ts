@@ -1,6 +1,6 @@
 /** The WAL archive of one stanza in one repository: is all there that restores need, and how far does it reach. Pure. */
 
-import { parseWalName, walName } from "../postgres/lsn.ts";
+import { lsnToBigInt, parseWalName, walName } from "../postgres/lsn.ts";
 import type { Backup } from "../restore/backup-info.ts";
 
 export interface ArchivedFile {
@@ -81,8 +81,8 @@ export function segmentSizeOf(backups: readonly Pick<Backup, "archive" | "lsn">[
     pairs.every(([name, lsn]) => {
       if (!name || !lsn) return true;
       // A stop LSN may be the first byte of the next segment.
-      const low = Math.max(0, Number.parseInt(lsn.split("/")[1] ?? "0", 16) - 1);
-      return Number.parseInt(name.slice(16), 16) === Math.floor(low / size);
+      const segment = (lsnToBigInt(lsn) - 1n) / BigInt(size);
+      return name.slice(8) === walName(0, segment, size).slice(8);
     });
   const possible = sizes.filter(fits);
   const standard = 16 * 1024 ** 2;
@@ -103,7 +103,19 @@ export function judgeArchive(
   const [oldest, latest] = [sets[0], sets.at(-1)];
   if (oldest === undefined || latest === undefined) return { ...state, gaps: [], restorable: null, unusable };
   const wanted = (from: Backup) => wantedSegments(from, files, histories, segmentSize);
-  return { ...state, gaps: gapsOf(wanted(oldest), stored, sets), restorable: endOf(wanted(latest), stored), unusable };
+  const gaps = pathsOf(sets, wanted).flatMap((path) => gapsOf(path, stored, sets));
+  return { ...state, gaps, restorable: endOf(wanted(latest), stored), unusable };
+}
+
+/** One for all sets that lie on the oldest's own way, and one more for each that is on another timeline's. */
+function pathsOf(sets: readonly Backup[], wanted: (from: Backup) => string[]): string[][] {
+  const covered = new Set<string>();
+  return sets.flatMap((set) => {
+    if (covered.has(set.archive.start ?? "")) return [];
+    const path = wanted(set).filter((name) => !covered.has(name));
+    for (const name of path) covered.add(name);
+    return [path];
+  });
 }
 
 function missingOf(set: Backup, stored: ReadonlyMap<string, unknown>, segmentSize: number): string[] {
@@ -123,15 +135,22 @@ function wantedSegments(
 ): string[] {
   const start = parseWalName(from.archive.start ?? "", segmentSize);
   if (start === null) return [];
-  const latestTimeline = files.reduce((n, { segment }) => Math.max(n, timelineOf(segment)), start.timeline);
+  // Recovery goes over to the newest timeline whose history has this set: one that forked off before its end does not.
+  const stop = from.lsn === undefined ? null : lsnToBigInt(from.lsn.stop);
+  const isChild = (history: History) =>
+    history.some(
+      ({ timeline, lsn }) =>
+        timeline === start.timeline &&
+        (stop === null ? start.segment <= segmentOf(lsn, segmentSize) : stop <= lsnToBigInt(lsn)),
+    );
+  const children = [...histories].filter(([, history]) => isChild(history)).map(([timeline]) => timeline);
+  const latestTimeline = Math.max(start.timeline, ...children);
   const history = histories.get(latestTimeline) ?? [];
   // The switch's own segment is complete only on the new timeline.
   const legs: { timeline: number; end: bigint | null }[] = history
     .filter(({ timeline }) => timeline >= start.timeline && timeline < latestTimeline)
     .map(({ timeline, lsn }) => ({ timeline, end: segmentOf(lsn, segmentSize) }));
-  // Without its history nothing connects the newest timeline with this set.
-  const isConnected = latestTimeline === start.timeline || legs.some(({ timeline }) => timeline === start.timeline);
-  legs.push({ timeline: isConnected ? latestTimeline : start.timeline, end: null });
+  legs.push({ timeline: latestTimeline, end: null });
   const names: string[] = [];
   let next = start.segment;
   for (const { timeline, end } of legs) {
@@ -143,10 +162,7 @@ function wantedSegments(
 
 const timelineOf = (segment: string) => Number.parseInt(segment.slice(0, 8), 16);
 
-function segmentOf(lsn: string, segmentSize: number): bigint {
-  const [high = "0", low = "0"] = lsn.split("/");
-  return ((BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`)) / BigInt(segmentSize);
-}
+const segmentOf = (lsn: string, segmentSize: number) => lsnToBigInt(lsn) / BigInt(segmentSize);
 
 function lastOn(timeline: number, files: readonly ArchivedFile[], segmentSize: number): bigint {
   const last = files.findLast(({ segment }) => timelineOf(segment) === timeline);
@@ -159,23 +175,20 @@ function gapsOf(path: readonly string[], stored: ReadonlyMap<string, unknown>, s
   const gaps: Gap[] = [];
   for (let at = 0; at < path.length; at++) {
     if (stored.has(path[at] as string)) continue;
-    const first = at;
-    while (at + 1 < path.length && !stored.has(path[at + 1] as string) && sameTimeline(path, at)) at++;
-    const before = path[first - 1];
-    const after = path[at + 1];
-    gaps.push({
-      timeline: timelineOf(path[first] as string),
-      first: path[first] as string,
-      last: path[at] as string,
-      segments: at - first + 1,
-      isRetention: before !== undefined && after !== undefined && stops.has(before) && starts.has(after),
-    });
+    const from = at;
+    while (at + 1 < path.length && !stored.has(path[at + 1] as string)) at++;
+    const [before, after] = [path[from - 1], path[at + 1]];
+    const isRetention = before !== undefined && after !== undefined && stops.has(before) && starts.has(after);
+    const missing = path.slice(from, at + 1);
+    // Names count on within one timeline only.
+    for (const timeline of new Set(missing.map(timelineOf))) {
+      const names = missing.filter((name) => timelineOf(name) === timeline);
+      const [first, last] = [names[0] as string, names.at(-1) as string];
+      gaps.push({ timeline, first, last, segments: names.length, isRetention });
+    }
   }
   return gaps;
 }
-
-const sameTimeline = (path: readonly string[], at: number) =>
-  timelineOf(path[at] as string) === timelineOf(path[at + 1] as string);
 
 /** The last segment before the first gap. */
 function endOf(path: readonly string[], stored: ReadonlyMap<string, ArchivedFile>): ArchivedFile | null {

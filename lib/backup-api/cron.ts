@@ -5,8 +5,8 @@ import { Cron } from "croner";
 /** Why it is not one, or undefined. */
 export function cronProblem(pattern: string): string | undefined {
   try {
-    new Cron(pattern, { paused: true });
-    return undefined;
+    const cron = new Cron(pattern, { paused: true });
+    return cron.nextRun() === null ? `"${pattern}" never comes` : undefined;
   } catch (error) {
     return `"${pattern}" is not a cron expression such as "0 1 * * 0": ${(error as Error).message.replace(/^\w+: /, "")}`;
   }

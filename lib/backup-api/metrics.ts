@@ -4,6 +4,7 @@
  */
 
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { formatSecond } from "../restore/backup-info.ts";
 import { answerProblems, type SetDescription, type StanzaAnswer } from "./info.ts";
 import { hasEnded, JOB_COMMANDS, JOB_STATUSES } from "./job.ts";
 import type { Repository, StanzaArchive } from "./repository.ts";
@@ -19,7 +20,11 @@ interface Sources {
 }
 
 /** Undefined members of a set, which an older pgBackRest does not have, count as 0. */
-type Info = { size?: number; delta?: number; repository?: { size?: number; delta?: number } };
+type Info = {
+  size?: number;
+  delta?: number;
+  repository?: { size?: number; delta?: number; "size-map"?: number | null };
+};
 
 export function createMetrics(sources: Sources): () => Promise<string> {
   const registry = new Registry();
@@ -82,19 +87,33 @@ function repositoryMetrics(gauge: MakeGauge, answers: Answers, { repository, sta
   });
 }
 
-const SET_LABELS = ["backup_name", "backup_type", "database_id", "repo_key", "stanza"];
+const SET_LABELS = ["backup_name", "backup_type", "block_incr", "database_id", "repo_key", "stanza"];
+const INFO_LABELS = ["backrest_ver", "lsn_start", "lsn_stop", "pg_version", "prior", "wal_start", "wal_stop"];
+const TIME_LABELS = ["start_time", "stop_time"];
 
 function backupMetrics(gauge: MakeGauge, answers: Answers): void {
-  const sets = () => answers().flatMap(({ stanza, sets }) => sets.map((set) => ({ stanza, set })));
-  const each = (name: string, help: string, value: (set: SetDescription) => number) =>
-    gauge(name, help, SET_LABELS, (g) => {
-      for (const { stanza, set } of sets()) g.set(labelsOf(stanza, set), value(set));
+  const each = (
+    name: string,
+    help: string,
+    value: (set: SetDescription) => number,
+    more: readonly string[] = [],
+    labels: (answer: StanzaAnswer, set: SetDescription) => Record<string, string> = () => ({}),
+  ) =>
+    gauge(name, help, [...SET_LABELS, ...more], (g) => {
+      for (const answer of answers()) {
+        for (const set of answer.sets) g.set({ ...labelsOf(answer.stanza, set), ...labels(answer, set) }, value(set));
+      }
     });
-  each("pgbackrest_backup_info", "a backup set that exists", () => 1);
+  each("pgbackrest_backup_info", "a backup set that exists", () => 1, INFO_LABELS, infoLabelsOf);
   each(
     "pgbackrest_backup_duration_seconds",
     "how long the backup took",
     ({ timestamp }) => timestamp.stop - timestamp.start,
+    TIME_LABELS,
+    (_, { timestamp }) => ({
+      start_time: formatSecond(timestamp.start).slice(0, 19),
+      stop_time: formatSecond(timestamp.stop).slice(0, 19),
+    }),
   );
   each("pgbackrest_backup_error_status", "1 when pgBackRest found wrong page checksums", ({ error }) =>
     error ? 1 : 0,
@@ -115,10 +134,34 @@ function labelsOf(stanza: string, set: SetDescription): Record<string, string> {
     stanza,
     backup_name: set.label,
     backup_type: set.type,
+    block_incr: blockIncremental(set),
     database_id: String(database?.id ?? ""),
     repo_key: String(database?.["repo-key"] ?? 1),
   };
 }
+
+function infoLabelsOf({ info }: StanzaAnswer, set: SetDescription): Record<string, string> {
+  const { archive, backrest, database, lsn, prior } = set as SetDescription & {
+    archive?: { start: string | null; stop: string | null };
+    backrest?: { version: string };
+    database?: { id: number; "repo-key"?: number };
+    lsn?: { start: string; stop: string };
+    prior?: string | null;
+  };
+  const db = info?.db.find((one) => one.id === database?.id && one["repo-key"] === (database["repo-key"] ?? 1));
+  return {
+    backrest_ver: backrest?.version ?? "",
+    lsn_start: lsn?.start ?? "-",
+    lsn_stop: lsn?.stop ?? "-",
+    pg_version: db?.version ?? "",
+    prior: prior ?? "",
+    wal_start: archive?.start ?? "",
+    wal_stop: archive?.stop ?? "",
+  };
+}
+
+/** Of pgBackRest 2.46 and later. */
+const blockIncremental = (set: SetDescription) => (infoOf(set).repository?.["size-map"] == null ? "n" : "y");
 
 const infoOf = (set: SetDescription): Info => (set.info as Info | undefined) ?? {};
 
@@ -131,11 +174,12 @@ const COUNTS_AS: Record<string, readonly string[]> = {
 
 function lastBackupMetrics(gauge: MakeGauge, answers: Answers): void {
   const each = (name: string, help: string, value: (set: SetDescription) => number) =>
-    gauge(name, help, ["backup_type", "stanza"], (g) => {
+    gauge(name, help, ["backup_type", "block_incr", "stanza"], (g) => {
       for (const { stanza, sets } of answers()) {
         for (const [type, types] of Object.entries(COUNTS_AS)) {
           const last = sets.filter((set) => types.includes(set.type)).at(-1);
-          if (last !== undefined) g.set({ stanza, backup_type: type }, value(last));
+          if (last === undefined) continue;
+          g.set({ stanza, backup_type: type, block_incr: blockIncremental(last) }, value(last));
         }
       }
     });

@@ -51,15 +51,24 @@ export function judge(job: Job, ending: Ending): Pick<Job, "status" | "error" | 
     return failed(`pgbackrest ${job.command} was ended by ${signal}`, hint);
   }
   if (exitCode !== 0) {
-    const reason = describeError(tail.join("\n"));
-    const done = job.command === "backup" && job.set !== null ? `the backup ${job.set} was made, but ` : "";
+    const reason = describeError(withoutSummary(tail).join("\n"));
+    // It says the label before it has written the set.
+    const isMade = job.command === "backup" && tail.some((line) => / INFO: expire command begin /.test(line));
+    const done = isMade && job.set !== null ? `the backup ${job.set} was made, but ` : "";
     return failed(
       `${done}pgbackrest ${job.command} ended with code ${exitCode}: ${reason}`,
-      hintOf(exitCode, reason, job.stanza),
+      hintOf(exitCode, reason, job.stanza) ?? hintIn(tail),
     );
   }
   if (job.command === "verify") return judgeVerify(job.output);
   return { status: "FINISHED", error: null, hint: null };
+}
+
+/** `[104]: expire command encountered 1 error(s), check the log file for details` comes after the error that counts. */
+function withoutSummary(tail: readonly string[]): readonly string[] {
+  const isError = (line: string) => /ERROR: \[\d+\]/.test(line);
+  const others = tail.filter((line) => !/ERROR: \[104\]: .* encountered \d+ error/.test(line));
+  return others.some(isError) ? others : tail;
 }
 
 /** pgBackRest's verify ends with code 0 whatever it finds; what it found is in its text (2.45, --output=text). */
@@ -79,6 +88,13 @@ function judgeVerify(output: readonly string[]): Pick<Job, "status" | "error" | 
 }
 
 const failed = (error: string, hint: string | null) => ({ status: "ERROR" as const, error, hint });
+
+/** pgBackRest's own, below its last error. */
+function hintIn(tail: readonly string[]): string | null {
+  const error = tail.findLastIndex((line) => /ERROR: \[\d+\]/.test(line));
+  const hint = tail.slice(error + 1).find((line) => /^\s*HINT: /.test(line));
+  return error < 0 || hint === undefined ? null : hint.replace(/^\s*HINT: |[?.]$/g, "");
+}
 
 /** pgBackRest's exit codes: build/error.yaml. */
 function hintOf(exitCode: number, reason: string, stanza: string): string | null {

@@ -1,6 +1,7 @@
 /** The JSON of the API, as timescaledb-docker-ha's pgbackrest-rest.py writes it: keys sorted, indented by four. */
 
 import type { Backup } from "./backups.ts";
+import { answerProblems, type StanzaAnswer } from "./info.ts";
 import type { Job, JobProgress } from "./job.ts";
 import type { StanzaArchive } from "./repository.ts";
 
@@ -117,6 +118,17 @@ export function describeArchive({ stanza, repo, archiveId, state, lastCommitAt }
     })),
     unusable_backups: unusable,
   };
+}
+
+/** Of an archive that cannot be looked at nothing is known, which is no good news. */
+export function unseenArchives(answers: readonly StanzaAnswer[], archives: readonly StanzaArchive[]): string[] {
+  return answers.flatMap((answer) => {
+    const { stanza, info } = answer;
+    const seen = new Set(archives.filter((one) => one.stanza === stanza).map(({ repo }) => repo));
+    if (seen.size > 0 && info?.repo.every(({ key }) => seen.has(key))) return [];
+    const problems = answerProblems(answer).map(({ message }) => message);
+    return problems.length > 0 ? problems : [`stanza "${stanza}" has no WAL archive`];
+  });
 }
 
 /** Sentences for what must not be. */

@@ -7,7 +7,15 @@ import { type Backup, findBackup, listBackups } from "./backups.ts";
 import { answerProblems, joinTexts } from "./info.ts";
 import { hasEnded, JOB_STATUSES, type Job, type JobCommand } from "./job.ts";
 import type { Jobs } from "./jobs.ts";
-import { archiveProblems, describeArchive, describeJob, detailsOf, formatJson, summaryOf } from "./present.ts";
+import {
+  archiveProblems,
+  describeArchive,
+  describeJob,
+  detailsOf,
+  formatJson,
+  summaryOf,
+  unseenArchives,
+} from "./present.ts";
 import { FRESH_MS, type Repository } from "./repository.ts";
 
 export interface Call {
@@ -112,6 +120,8 @@ function backupRoutes(api: Api): Route[] {
 
   /** A set that somebody else has just made is looked for before it is said that there is none. */
   async function find(call: Call): Promise<Backup | undefined> {
+    // Without it, the newest of ours would be the latest just after the start.
+    if (info.latest() === null && info.failure() === null) await info.read(Number.POSITIVE_INFINITY).catch(() => {});
     const known = findBackup(filtered(call), call.label);
     if (known !== undefined) return known;
     await info.read(FRESH_MS);
@@ -302,7 +312,8 @@ function serviceRoutes(api: Api): Route[] {
       answers: { 200: "nothing is missing", 503: "problems says what is" },
       async handle() {
         const { value } = await api.repository.archive.read(FRESH_MS);
-        const problems = value.flatMap(archiveProblems);
+        const answers = api.repository.info.latest()?.value ?? [];
+        const problems = [...unseenArchives(answers, value), ...value.flatMap(archiveProblems)];
         const archives = value.map((one) => describeArchive(one, new Date()));
         return json(problems.length === 0 ? 200 : 503, { ok: problems.length === 0, problems, archives });
       },

@@ -7,6 +7,9 @@ import { nextRun } from "./cron.ts";
 /** Timers count 24 days at most, and a machine that slept or set its clock is noticed within this time. */
 const LOOK_EVERY_MS = 30_000;
 
+/** Set back by more, the clock was wrong before. */
+const CORRECTION_MS = 3 * 3_600_000;
+
 /** Those whose time has come by `now`, the full ones first: of several at the same moment one backup can run. */
 export function dueSchedules(schedules: readonly Schedule[], since: Date, now: Date): Schedule[] {
   return schedules
@@ -33,20 +36,21 @@ export function startScheduler(
   let since = new Date();
   const tick = async () => {
     const now = new Date();
-    // A clock that was set back must not run everything a second time.
+    // A clock that was set back must not run everything a second time; one that was wrong is right from now on, as in cron(8).
     const due = now > since ? dueSchedules(schedules, since, now) : [];
-    if (now > since) since = now;
+    if (now > since || since.getTime() - now.getTime() > CORRECTION_MS) since = now;
     for (const schedule of due) await run(schedule);
   };
+  let timer: NodeJS.Timeout | undefined;
+  signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   const wait = () => {
-    const timer = setTimeout(
+    timer = setTimeout(
       () =>
         void tick().finally(() => {
           if (!signal.aborted) wait();
         }),
       untilNext(schedules, new Date()) + 10,
     );
-    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   };
   wait();
 }

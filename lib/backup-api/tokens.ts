@@ -15,6 +15,9 @@ export function parseTokens(text: string): string[] {
   if (tokens.some((token) => token.length < SHORTEST)) {
     throw new Error(`holds a token of less than ${SHORTEST} characters; make one with: openssl rand -hex 32`);
   }
+  if (tokens.some((token) => !/^[\x21-\x7e]+$/.test(token))) {
+    throw new Error("holds a token with a space or a letter beyond ASCII, which no header can carry");
+  }
   return tokens;
 }
 
