@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { EXIT_CODES } from "../../../lib/errors.ts";
+import { startBackupApi } from "../backup-api.ts";
 import { useLab } from "../fixture.ts";
 import { processesOf, waitFor } from "../process.ts";
 import { archiveWal, backup, createStanza, pgbackrest, query, startSource, value } from "../source.ts";
@@ -91,6 +92,52 @@ describe("mark waits for the fence", () => {
     const { verdict, error } = JSON.parse(await readFile(report, "utf8"));
     expect({ verdict, name: error.name }).toEqual({ verdict: "error", name: "SOURCE_UNREACHABLE" });
     expect(processesOf(work)).toEqual([]);
+  });
+});
+
+describe("backup-api", () => {
+  const start = (name: string) =>
+    startBackupApi(lab(), { name, args: ["--stanza=svc", `--pgbackrest-config=${lab().source.pgbackrestConfig}`] });
+
+  test("makes, lists and removes backups, and reads the archive, as with any repository", async () => {
+    const api = await start("api");
+    const made = await api.post("/backups?wait=60", { type: "incr" });
+    expect(made, made.text).toMatchObject({ status: 200, json: { status: "FINISHED", pgbackrest: { type: "incr" } } });
+    expect((await api.get("/info")).json).toMatchObject({ ok: true });
+    const archived = await archiveWal(lab().source);
+    const wal = await waitFor("a fresh look", async () => {
+      const { json } = await api.get("/wal");
+      return json.archives[0]?.newest.segment === archived ? json : undefined;
+    });
+    expect(wal).toMatchObject({ ok: true, archives: [{ gaps: [], restorable: { until: { segment: archived } } }] });
+    expect((await api.post("/expire?wait=60")).json).toMatchObject({ status: "FINISHED" });
+    expect((await api.post("/verify?wait=60")).json).toMatchObject({ status: "FINISHED" });
+    await api.service.stop("SIGTERM", 60_000);
+  });
+
+  test("the store is gone in the middle of a backup: an error by name; back again, the next one succeeds", async () => {
+    const { proxy } = lab();
+    const api = await start("away");
+    let uploads = 0;
+    proxy.decide = ({ method }) => (method === "PUT" && ++uploads > 2 ? { bytesPerSecond: 1 } : "pass");
+    const begun = await api.post("/backups", { type: "full" });
+    expect(begun.status, begun.text).toBe(202);
+    await waitFor("the copying", () => uploads > 2);
+    await proxy.refuse();
+    const ended = await api.get(`${begun.location}?wait=120`);
+    expect(ended.json, ended.text).toMatchObject({ status: "ERROR", pgbackrest: {} });
+    expect(ended.json.error).toMatch(/^pgbackrest backup ended with code \d+: \[\d+\]: .*/);
+    expect(ended.json.hint).toMatch(/store|host cannot be reached/);
+    const info = await waitFor("the repository's failure", async () => {
+      const answer = await api.get("/info");
+      return answer.status === 503 ? answer : undefined;
+    });
+    expect(info.text).toMatch(/HostConnectError|unable to connect/);
+    expect((await api.get("/healthz")).status).toBe(200);
+    await recover();
+    const next = await api.post("/backups?wait=120", { type: "full" });
+    expect(next, next.text).toMatchObject({ status: 200, json: { status: "FINISHED" } });
+    await api.service.stop("SIGTERM", 60_000);
   });
 });
 
