@@ -27,6 +27,8 @@ export interface Gap {
    * can still be restored to its own end.
    */
   isRetention: boolean;
+  /** When the segment after it was stored, in seconds since the epoch: asynchronous archiving stores them in any order. */
+  nextStoredAt: number;
 }
 
 export interface ArchiveState {
@@ -169,7 +171,7 @@ function lastOn(timeline: number, files: readonly ArchivedFile[], segmentSize: n
   return parseWalName(last?.segment ?? "", segmentSize)?.segment ?? -1n;
 }
 
-function gapsOf(path: readonly string[], stored: ReadonlyMap<string, unknown>, sets: readonly Backup[]): Gap[] {
+function gapsOf(path: readonly string[], stored: ReadonlyMap<string, ArchivedFile>, sets: readonly Backup[]): Gap[] {
   const starts = new Set(sets.map(({ archive }) => archive.start));
   const stops = new Set(sets.map(({ archive }) => archive.stop));
   const gaps: Gap[] = [];
@@ -180,14 +182,24 @@ function gapsOf(path: readonly string[], stored: ReadonlyMap<string, unknown>, s
     const [before, after] = [path[from - 1], path[at + 1]];
     const isRetention = before !== undefined && after !== undefined && stops.has(before) && starts.has(after);
     const missing = path.slice(from, at + 1);
+    const nextStoredAt = stored.get(after ?? "")?.storedAt ?? 0;
     // Names count on within one timeline only.
     for (const timeline of new Set(missing.map(timelineOf))) {
       const names = missing.filter((name) => timelineOf(name) === timeline);
       const [first, last] = [names[0] as string, names.at(-1) as string];
-      gaps.push({ timeline, first, last, segments: names.length, isRetention });
+      gaps.push({ timeline, first, last, segments: names.length, isRetention, nextStoredAt });
     }
   }
   return gaps;
+}
+
+/** A store that is slow may take so long for a segment while the next one is there. */
+const SETTLING_S = 60;
+
+/** Of these nothing explains that they are missing. */
+export function lostGaps({ gaps }: Pick<ArchiveState, "gaps">, now: Date): Gap[] {
+  const settled = now.getTime() / 1000 - SETTLING_S;
+  return gaps.filter(({ isRetention, nextStoredAt }) => !isRetention && nextStoredAt <= settled);
 }
 
 /** The last segment before the first gap. */

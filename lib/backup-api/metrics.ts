@@ -5,6 +5,7 @@
 
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { formatSecond } from "../restore/backup-info.ts";
+import { lostGaps } from "./archive.ts";
 import { answerProblems, type SetDescription, type StanzaAnswer } from "./info.ts";
 import { hasEnded, JOB_COMMANDS, JOB_STATUSES } from "./job.ts";
 import type { Repository, StanzaArchive } from "./repository.ts";
@@ -235,7 +236,7 @@ function archiveMetrics(gauge: MakeGauge, answers: Answers, archives: () => read
     age(state.restorable?.storedAt),
   );
   each("patroni_restore_wal_missing_segments", "segments that were archived and are gone, or never came", ({ state }) =>
-    state.gaps.filter(({ isRetention }) => !isRetention).reduce((sum, { segments }) => sum + segments, 0),
+    lostGaps(state, new Date()).reduce((sum, { segments }) => sum + segments, 0),
   );
   each(
     "patroni_restore_wal_unusable_backups",

@@ -1,5 +1,6 @@
 /** The JSON of the API, as timescaledb-docker-ha's pgbackrest-rest.py writes it: keys sorted, indented by four. */
 
+import { lostGaps } from "./archive.ts";
 import type { Backup } from "./backups.ts";
 import { answerProblems, type StanzaAnswer } from "./info.ts";
 import type { Job, JobProgress } from "./job.ts";
@@ -109,12 +110,13 @@ export function describeArchive({ stanza, repo, archiveId, state, lastCommitAt }
     segments,
     newest: file(newest),
     restorable: restorable === null ? null : { until: file(restorable), last_commit: lastCommitAt },
-    gaps: gaps.map(({ timeline, first, last, segments: missing, isRetention }) => ({
-      timeline,
-      first,
-      last,
-      segments: missing,
-      retention: isRetention,
+    gaps: gaps.map((gap) => ({
+      timeline: gap.timeline,
+      first: gap.first,
+      last: gap.last,
+      segments: gap.segments,
+      retention: gap.isRetention,
+      settled: gap.isRetention || lostGaps({ gaps: [gap] }, now).length > 0,
     })),
     unusable_backups: unusable,
   };
@@ -132,11 +134,10 @@ export function unseenArchives(answers: readonly StanzaAnswer[], archives: reado
 }
 
 /** Sentences for what must not be. */
-export function archiveProblems({ stanza, repo, state }: StanzaArchive): string[] {
+export function archiveProblems({ stanza, repo, state }: StanzaArchive, now: Date): string[] {
   const name = `stanza "${stanza}" in repo${repo}`;
-  const lost = state.gaps.filter(({ isRetention }) => !isRetention);
   return [
-    ...lost.map(({ first, last, segments }) =>
+    ...lostGaps(state, now).map(({ first, last, segments }) =>
       segments === 1
         ? `${name}: WAL segment ${first} is missing`
         : `${name}: ${segments} WAL segments are missing, ${first} to ${last}`,

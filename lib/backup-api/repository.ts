@@ -41,13 +41,24 @@ export function openRepository(
     return answers;
   });
   const archive = cached(async () => {
-    const { value } = await info.read(FRESH_MS);
-    const found: StanzaArchive[] = [];
-    for (const answer of value) found.push(...(await readArchives(config, answer, signal)));
-    return found;
+    for (let look = 1; ; look++) {
+      const { value } = await info.read(look === 1 ? FRESH_MS : 0);
+      const found: StanzaArchive[] = [];
+      for (const answer of value) found.push(...(await readArchives(config, answer, signal)));
+      const isSound = found.every(({ state }) => state.gaps.length === 0 && state.unusable.length === 0);
+      if (isSound || look === LOOKS) return found;
+      // An expire in between takes sets and their WAL away.
+      const { value: after } = await info.read(0);
+      if (labelsIn(after) === labelsIn(value)) return found;
+    }
   });
   return { info, archive };
 }
+
+const LOOKS = 3;
+
+const labelsIn = (answers: readonly StanzaAnswer[]) =>
+  JSON.stringify(answers.map(({ sets }) => sets.map(({ label }) => label)));
 
 async function readStanza(config: string | undefined, stanza: string, signal: AbortSignal): Promise<StanzaAnswer> {
   const text = await askPgbackrest(config, "info", [`--stanza=${stanza}`, "--output=json"], {

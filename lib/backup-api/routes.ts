@@ -313,8 +313,9 @@ function serviceRoutes(api: Api): Route[] {
       async handle() {
         const { value } = await api.repository.archive.read(FRESH_MS);
         const answers = api.repository.info.latest()?.value ?? [];
-        const problems = [...unseenArchives(answers, value), ...value.flatMap(archiveProblems)];
-        const archives = value.map((one) => describeArchive(one, new Date()));
+        const now = new Date();
+        const problems = [...unseenArchives(answers, value), ...value.flatMap((one) => archiveProblems(one, now))];
+        const archives = value.map((one) => describeArchive(one, now));
         return json(problems.length === 0 ? 200 : 503, { ok: problems.length === 0, problems, archives });
       },
     },

@@ -17,7 +17,10 @@ export interface JournalFile {
 export async function openJournal(directory: string, name: string): Promise<{ text: string; file: JournalFile }> {
   const path = join(directory, name);
   try {
-    await mkdir(directory, { recursive: true, mode: 0o750 });
+    // Not recursive: below /proc that never returns (Node.js 20.20), and a mistyped path should not come into being.
+    await mkdir(directory, { mode: 0o750 }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+    });
     await claim(join(directory, `${name}.owner`), directory);
     const text = (await readTextIfExists(path)) ?? "";
     if (!(await exists(path))) await writeAtomically(path, "");
@@ -25,7 +28,7 @@ export async function openJournal(directory: string, name: string): Promise<{ te
   } catch (error) {
     if (error instanceof RestoreError && error.code === "SETTINGS_INVALID") throw error;
     throw new RestoreError("SETTINGS_INVALID", `cannot keep a journal in ${directory}: ${describeFileError(error)}`, {
-      hint: "give --state-dir a directory that this user can write",
+      hint: "give --state-dir a directory that this user can write, or whose parent it can write",
       cause: error,
     });
   }
@@ -39,8 +42,16 @@ function journalFile(path: string): JournalFile {
     queue = done.catch(() => {});
     return done;
   };
+  // A full disk may have taken half of a line, which must not spoil the next one.
+  let isWhole = true;
+  const appendLine = async (line: string) => {
+    const text = isWhole ? line : `\n${line}`;
+    isWhole = false;
+    await append(path, text);
+    isWhole = true;
+  };
   return {
-    append: (line) => next(() => append(path, line)),
+    append: (line) => next(() => appendLine(line)),
     rewrite: (text) => next(() => writeAtomically(path, text)),
   };
 }

@@ -764,6 +764,7 @@ describe("info, archive and readiness", () => {
       last: `${first}Z`,
       segments,
       isRetention,
+      nextStoredAt: 0,
     });
     archives = [archive({ gaps: [gap("R", 9, true)] })];
     expect((await client()("GET /wal")).status).toBe(200);

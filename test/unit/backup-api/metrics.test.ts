@@ -236,6 +236,7 @@ describe("what is wrong shows", () => {
       last: "b",
       segments,
       isRetention,
+      nextStoredAt: 0,
     });
     const now = Date.now() / 1000;
     const stored = (age: number) => ({ segment: "s", path: "p", storedAt: now - age, size: 1 });
