@@ -10,7 +10,7 @@ import type { Log } from "../log.ts";
 import { didYouMean } from "../settings.ts";
 import { openApiDocument } from "./openapi.ts";
 import { renderPage } from "./page.ts";
-import { type Answer, type Call, problem, type Route } from "./routes.ts";
+import { type Answer, type Call, problem, type Route } from "./route.ts";
 import { isAuthorized } from "./tokens.ts";
 
 export interface AppOptions {

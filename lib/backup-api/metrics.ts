@@ -9,7 +9,7 @@ import { lostGaps } from "./archive.ts";
 import { answerProblems, type SetDescription, type StanzaAnswer } from "./info.ts";
 import { hasEnded, JOB_COMMANDS, JOB_STATUSES } from "./job.ts";
 import type { Repository, StanzaArchive } from "./repository.ts";
-import type { Api } from "./routes.ts";
+import type { Api } from "./route.ts";
 
 interface Sources {
   stanzas: readonly string[];

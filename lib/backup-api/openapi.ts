@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 document of the routes: https://spec.openapis.org/oas/v3.1.0 */
 
 import { z } from "zod";
-import type { Route } from "./routes.ts";
+import type { Route } from "./route.ts";
 
 export interface OpenApiDocument {
   openapi: string;

@@ -8,7 +8,8 @@ import { readAnswer } from "../../../lib/backup-api/info.ts";
 import type { Job } from "../../../lib/backup-api/job.ts";
 import { type Jobs, openJobs } from "../../../lib/backup-api/jobs.ts";
 import type { StanzaArchive } from "../../../lib/backup-api/repository.ts";
-import { type Api, type Route, routes } from "../../../lib/backup-api/routes.ts";
+import type { Api, Route } from "../../../lib/backup-api/route.ts";
+import { routes } from "../../../lib/backup-api/routes.ts";
 import { RestoreError } from "../../../lib/errors.ts";
 import { answer, fakeJournal, fakeLog, job, MISSING_STANZA, set } from "./samples.ts";
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { openApiDocument } from "../../../lib/backup-api/openapi.ts";
 import { renderPage } from "../../../lib/backup-api/page.ts";
-import { type Api, type Route, routes } from "../../../lib/backup-api/routes.ts";
+import type { Api, Route } from "../../../lib/backup-api/route.ts";
+import { routes } from "../../../lib/backup-api/routes.ts";
 
 const api = {
   stanzas: ["main"],
