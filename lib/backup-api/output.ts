@@ -113,11 +113,14 @@ function hintOf(exitCode: number, reason: string, stanza: string): string | null
     case 50:
       return "another pgBackRest process holds the stanza's lock: a backup or expire that was not started here";
     case 55:
+      if (!/(backup|archive)\.info/.test(reason)) return null;
       return `the stanza may not have been created: pgbackrest --stanza=${stanza} stanza-create`;
     case 56:
       return "is PostgreSQL running here, and is it the primary";
     case 62:
       return "it was stopped with `pgbackrest stop`: `pgbackrest start` allows it again";
+    case 63:
+      return "somebody ended it: Ctrl-C in a terminal, and systemd without KillMode=mixed, reach pgBackRest too";
     case 82:
     case 87:
       return "archiving does not work: see archive_command, and PostgreSQL's log";

@@ -1,4 +1,4 @@
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { BACKUP_API_OPTIONS, endLimit, serve } from "../backup-api/serve.ts";
 import { type Script, VERSION } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
@@ -24,8 +24,10 @@ export const script: Script<(typeof BACKUP_API_OPTIONS)[number]> = {
   async run({ settings, flags, log, signal, endWithin }) {
     refuseSecretFlag(flags, "conninfo");
     endWithin(endLimit(settings.stopGrace));
+    // pgBackRest takes a relative one for absolute.
+    const config = settings.pgbackrestConfig;
     await serve({
-      settings,
+      settings: config === undefined ? settings : { ...settings, pgbackrestConfig: resolve(config) },
       stanzas: parseStanzas(settings.stanza ?? process.env.PGBACKREST_STANZA),
       restoreTestScript: join(dirname(process.argv[1] ?? ""), "restore-test.mjs"),
       version: VERSION,

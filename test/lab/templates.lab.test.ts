@@ -322,3 +322,25 @@ test("image/patroni-restore.conf: systemd takes it, and its guard is a command t
   expect(verified.stderr.split("\n").filter((message) => message.includes("patroni"))).toEqual([]);
   expect(verified.exitCode).toBe(0);
 });
+
+test("image/backup-api.service: systemd takes it, and its command serves until SIGTERM", async () => {
+  const text = await readFile(`${DIRECTORY}image/backup-api.service`, "utf8");
+  const [, line = ""] = /^ExecStart=(.*)$/m.exec(text) ?? [];
+  const settings = `stanza: prod main\nlisten: 127.0.0.1:${await lab().freePort()}\nstate_dir: ${lab().path("state")}\n`;
+  const command = line
+    .replace("/usr/bin/node", process.execPath)
+    .replace("/opt/patroni-restore/backup-api.mjs", await lab().script("backup-api"))
+    .replace("/etc/patroni-restore-backup.yml", await lab().writeFile("backup.yml", settings));
+  const [program = "", ...args] = command.split(" ");
+  const service = lab().startService("unit", program, args);
+  await service.waitForLog(/listens on http:/);
+  await service.stop();
+  const success = Number(/^SuccessExitStatus=(\d+)$/m.exec(text)?.[1]);
+  expect(await service.ended).toMatchObject({ exitCode: success });
+
+  await lab().makeDirectory("units");
+  const unit = await lab().writeFile("units/backup-api.service", text.replace(line, command));
+  const verified = await lab().run("systemd-analyze", ["verify", "--man=no", unit]);
+  expect(verified.stderr.split("\n").filter((message) => message.includes("backup-api"))).toEqual([]);
+  expect(verified.exitCode).toBe(0);
+});

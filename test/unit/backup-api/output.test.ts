@@ -151,6 +151,12 @@ describe("how a backup ended", () => {
       hint: /pgbackrest --stanza=main stanza-create/,
     },
     {
+      exitCode: 55,
+      tail: ["ERROR: [055]: unable to open missing file '/etc/pgb.conf' for read"],
+      error: "pgbackrest backup ended with code 55: [055]: unable to open missing file '/etc/pgb.conf' for read",
+      hint: null,
+    },
+    {
       exitCode: 56,
       tail: [
         begin,
