@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync, renameSync, utimesSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { parse } from "yaml";
 import { renderTemplate } from "../../lib/patroni/templates.ts";
 import { type BackupApi, flood, memoryOf, mixedRequests, startBackupApi } from "./backup-api.ts";
@@ -45,6 +45,10 @@ const holdEnd = async () =>
   writeFile(lab().hold, await value(lab().source, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())"));
 const letGo = () => rm(lab().hold, { force: true });
 
+// What one test breaks is not the next one's.
+beforeEach(async () => {
+  if (!lab().api.service.isRunning()) await restart();
+});
 afterEach(letGo);
 
 /** A backup that waits; returns its path. */
@@ -246,7 +250,7 @@ test("SIGTERM lets a backup end within its grace", async () => {
   const { api } = lab();
   const path = await startHeldBackup(api);
   api.service.kill("SIGTERM");
-  await waitFor("it to take no more", async () => (await api.get("/readyz")).status === 503);
+  await waitFor("it to take no more", async () => (await api.get("/readyz")).text.includes("it is being stopped"));
   expect((await api.post("/backups", {})).status).toBe(503);
   await letGo();
   expect(await api.service.ended).toMatchObject({ exitCode: 143 });
