@@ -120,6 +120,10 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
     const onLine = (line: string, from: "stdout" | "stderr") => {
       read(label, line, from, tail, output);
     };
+    if (me.cancelled !== null) {
+      finish(label, { status: "CANCELLED", error: me.cancelled });
+      return;
+    }
     let service: Service;
     try {
       service = options.launch(job, onLine);
@@ -179,7 +183,10 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
       if (me.cancelled !== null || performance.now() > limit) await terminate(pid, "SIGTERM", CANCEL_LIMIT_MS);
     }
     await waitForWorkers(pid);
-    finish(job.label, me.cancelled === null ? afterLoss(job, null, now()) : { status: "CANCELLED" });
+    finish(
+      job.label,
+      me.cancelled === null ? afterLoss(job, null, now()) : { status: "CANCELLED", error: me.cancelled },
+    );
   }
 
   async function adoptOrGiveUp(job: Job): Promise<void> {
@@ -235,7 +242,7 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
         });
         const timer = setTimeout(done, limitMs);
         signal?.addEventListener("abort", done);
-        if (!running.has(label)) done();
+        if (!running.has(label) || signal?.aborted) done();
       });
     },
     watch(label, listener) {
