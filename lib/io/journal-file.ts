@@ -39,8 +39,16 @@ function journalFile(path: string): JournalFile {
     queue = done.catch(() => {});
     return done;
   };
+  // A full disk may have taken half of a line, which must not spoil the next one.
+  let isWhole = true;
+  const appendLine = async (line: string) => {
+    const text = isWhole ? line : `\n${line}`;
+    isWhole = false;
+    await append(path, text);
+    isWhole = true;
+  };
   return {
-    append: (line) => next(() => append(path, line)),
+    append: (line) => next(() => appendLine(line)),
     rewrite: (text) => next(() => writeAtomically(path, text)),
   };
 }
