@@ -130,4 +130,9 @@ test("sets of the same label in two stanzas are two, and a job has that of its o
     ["main", "20261123010000", false],
     ["other", undefined, true],
   ]);
+  const others = listBackups([job({ stanza: "other", set: FULL })], two);
+  expect(others.map(({ stanza, job, set }) => [stanza, job?.label, set?.error])).toEqual([
+    ["other", "20261123010000", true],
+    ["main", undefined, false],
+  ]);
 });
