@@ -81,7 +81,8 @@ export async function main<const N extends OptionName>(script: Script<N>): Promi
   });
   try {
     process.exitCode = await runScript(script, process.argv.slice(2), stop.signal, (limitMs) => {
-      cleanUpLimitMs = limitMs;
+      // The most that a timer can wait; more would fire at once.
+      cleanUpLimitMs = Math.min(limitMs, 2 ** 31 - 1);
     });
   } finally {
     clearTimeout(hardExit);

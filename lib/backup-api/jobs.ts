@@ -57,6 +57,9 @@ const WARNINGS = 20;
 /** pgBackRest ends within milliseconds of SIGTERM, a restore test cleans up for some seconds. */
 export const CANCEL_LIMIT_MS = 10_000;
 
+/** More would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 interface Running {
   service: Service | null;
   /** Why it is being ended, null while it is not. */
@@ -244,7 +247,7 @@ export async function openJobs(options: JobsOptions): Promise<Jobs> {
         const unwatch = api.watch(label, () => {
           if (!running.has(label)) done();
         });
-        const timer = setTimeout(done, limitMs);
+        const timer = setTimeout(done, Math.min(limitMs, LONGEST_TIMER_MS));
         signal?.addEventListener("abort", done);
         if (!running.has(label) || signal?.aborted) done();
       });

@@ -45,15 +45,19 @@ export function judge(job: Job, ending: Ending): Pick<Job, "status" | "error" | 
     const limit = ending.timedOutAfterMs / 1000;
     return failed(`pgbackrest ${job.command} did not end within ${limit} s and was ended`, "raise --backup-timeout");
   }
-  if (ending.cancelled !== null && exitCode !== 0) return { status: "CANCELLED", error: ending.cancelled, hint: null };
+  // It says the label before it has written the set.
+  const isMade = job.command === "backup" && tail.some((line) => / INFO: expire command begin /.test(line));
+  if (ending.cancelled !== null && exitCode !== 0) {
+    return isMade
+      ? { status: "FINISHED", error: null, hint: "the expire after it was ended; the next one makes up for it" }
+      : { status: "CANCELLED", error: ending.cancelled, hint: null };
+  }
   if (exitCode === null) {
     const hint = signal === "SIGKILL" ? "the system may have been out of memory; see its kernel log" : null;
     return failed(`pgbackrest ${job.command} was ended by ${signal}`, hint);
   }
   if (exitCode !== 0) {
     const reason = describeError(withoutSummary(tail).join("\n"));
-    // It says the label before it has written the set.
-    const isMade = job.command === "backup" && tail.some((line) => / INFO: expire command begin /.test(line));
     const done = isMade && job.set !== null ? `the backup ${job.set} was made, but ` : "";
     return failed(
       `${done}pgbackrest ${job.command} ended with code ${exitCode}: ${reason}`,

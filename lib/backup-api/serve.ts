@@ -292,7 +292,7 @@ async function proveBackup(
     }
     const token = wanted.token_file === undefined ? undefined : watchFile(wanted.token_file).read().trim();
     await postJson(wanted.url, { stanza, backup: set }, { token, signal });
-    log.info("restore-test", "asked for", { stanza, set, url: wanted.url });
+    log.info("restore-test", "asked for", { stanza, set, host: new URL(wanted.url).host });
   } catch (error) {
     log.error("restore-test", messageOf(error), { stanza, set });
   }

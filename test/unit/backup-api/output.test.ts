@@ -118,6 +118,16 @@ describe("how a backup ended", () => {
     expect(judge(job(), ended({ exitCode: 0 }))).toEqual({ status: "FINISHED", error: null, hint: null });
   });
 
+  test("one that was cancelled when only its expire ran is finished", () => {
+    const tail = [
+      "P00   INFO: new backup label = 20261123-175909F",
+      "P00   INFO: expire command begin 2.45: --stanza=main",
+    ];
+    const cancelled = { cancelled: "cancelled on request", exitCode: 63 };
+    expect(judge(job(), ended({ ...cancelled, tail }))).toMatchObject({ status: "FINISHED", error: null });
+    expect(judge(job(), ended({ ...cancelled, tail: tail.slice(0, 1) })).status).toBe("CANCELLED");
+  });
+
   test.each([
     {
       exitCode: 50,
