@@ -48,7 +48,7 @@ export interface Jobs {
 }
 
 /** More of them are of interest to nobody, and pgBackRest's info has the backups that exist. */
-const KEPT = 1000;
+export const KEPT = 1000;
 /** Lines of the end of a job's output that are kept. */
 const TAIL = 100;
 /** Lines of the beginning of what verify and restore-test print: what they found stands there. */

@@ -45,7 +45,7 @@ export function createMetrics(sources: Sources): () => Promise<string> {
   repositoryMetrics(gauge, answers, sources);
   backupMetrics(gauge, answers);
   lastBackupMetrics(gauge, answers);
-  archiveMetrics(gauge, answers, () => sources.repository.archive.latest()?.value ?? []);
+  archiveMetrics(gauge, answers, sources.repository);
   jobMetrics(gauge, sources);
   return () => registry.metrics();
 }
@@ -201,7 +201,13 @@ function lastBackupMetrics(gauge: MakeGauge, answers: Answers): void {
   each("pgbackrest_backup_last_repo_delta_bytes", "what it added", (set) => infoOf(set).repository?.delta ?? 0);
 }
 
-function archiveMetrics(gauge: MakeGauge, answers: Answers, archives: () => readonly StanzaArchive[]): void {
+function archiveMetrics(gauge: MakeGauge, answers: Answers, { info, archive }: Repository): void {
+  const isReadable = () => archive.latest() !== null && archive.failure() === null && info.failure() === null;
+  // What cannot be looked at must not go on saying that nothing is missing.
+  const archives = () => (isReadable() ? (archive.latest()?.value ?? []) : []);
+  gauge("patroni_restore_wal_readable", "1 when the WAL archive could be read the last time", [], (g) =>
+    g.set(isReadable() ? 1 : 0),
+  );
   gauge(
     "pgbackrest_wal_archive_status",
     "1 when the archive has a first and a last segment",

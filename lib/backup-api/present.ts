@@ -142,6 +142,10 @@ export function archiveProblems({ stanza, repo, state }: StanzaArchive, now: Dat
         ? `${name}: WAL segment ${first} is missing`
         : `${name}: ${segments} WAL segments are missing, ${first} to ${last}`,
     ),
+    // A gap or a set that is not complete has said it already.
+    ...(state.restorable === null && state.unusable.length === 0
+      ? [`${name}: nothing can be restored: no backup set has its WAL there`]
+      : []),
     ...state.unusable.map((label) => `${name}: backup ${label} cannot be restored: its own WAL is not complete`),
   ];
 }

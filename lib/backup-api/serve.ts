@@ -14,7 +14,7 @@ import { parseConninfo } from "../postgres/conninfo.ts";
 import { createApp } from "./app.ts";
 import { answerProblems } from "./info.ts";
 import { hasEnded, type Job } from "./job.ts";
-import { CANCEL_LIMIT_MS, type Jobs, openJobs } from "./jobs.ts";
+import { CANCEL_LIMIT_MS, type Jobs, KEPT, openJobs } from "./jobs.ts";
 import { formatEntry, newestJobs, readJournal } from "./journal.ts";
 import { formatListen, listenProblems } from "./listen.ts";
 import { createMetrics } from "./metrics.ts";
@@ -57,7 +57,6 @@ export interface ServeOptions {
 }
 
 const JOURNAL = "backup-api.jsonl";
-const JOURNAL_LENGTH = 1000;
 /** For those who wait for an answer when it ends. */
 const CLOSE_LIMIT_MS = 2000;
 
@@ -67,7 +66,7 @@ export const endLimit = (stopGraceMs: number) => stopGraceMs + 2 * CANCEL_LIMIT_
 /** Returns when the signal was aborted and everything has ended. Throws SETTINGS_INVALID. */
 export async function serve(options: ServeOptions): Promise<void> {
   const { settings, stanzas, log, signal } = options;
-  const tokens = openTokens(settings.tokenFile);
+  const tokens = openTokens(settings.tokenFile, log);
   const tls = tlsFiles(settings);
   const { listen, insecure } = settings;
   const problems = listenProblems(listen, { hasToken: tokens !== null, hasTls: tls !== null, isInsecure: insecure });
@@ -86,7 +85,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const journal = await openJournal(settings.stateDir, JOURNAL);
   const { jobs: remembered, unreadable } = readJournal(journal.text);
   if (unreadable > 0) log.warn("journal", `${unreadable} lines cannot be read and are left out`);
-  await journal.file.rewrite(newestJobs(remembered, JOURNAL_LENGTH).map(formatEntry).join(""));
+  await journal.file.rewrite(newestJobs(remembered, KEPT).map(formatEntry).join(""));
 
   // Ends what reads and waits; jobs have an end of their own.
   const ending = new AbortController();
@@ -158,22 +157,24 @@ const aborted = (signal: AbortSignal) =>
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
 
-function openTokens(file: string | undefined): (() => string[]) | null {
+function openTokens(file: string | undefined, log: Log): (() => string[]) | null {
   if (file === undefined) return null;
   const watched = watchFile(file);
-  const read = () => {
+  const explain = (error: unknown) => `--token-file ${file} cannot be used: it ${messageOf(error)}`;
+  try {
+    parseTokens(watched.read());
+  } catch (error) {
+    throw new RestoreError("SETTINGS_INVALID", explain(error));
+  }
+  return () => {
     try {
       return parseTokens(watched.read());
     } catch (error) {
-      throw new RestoreError("PREFLIGHT_FAILED", `--token-file ${file} cannot be used: it ${messageOf(error)}`);
+      // Whoever asks has shown no token: the place of the file is none of their business.
+      log.error("http", explain(error));
+      throw new RestoreError("PREFLIGHT_FAILED", "no token can be checked at present; the log of backup-api says why");
     }
   };
-  try {
-    read();
-  } catch (error) {
-    throw new RestoreError("SETTINGS_INVALID", messageOf(error));
-  }
-  return read;
 }
 
 function tlsFiles({ tlsCertFile, tlsKeyFile }: ServeOptions["settings"]) {
@@ -269,11 +270,18 @@ async function runSchedule({ settings, stanzas, log }: ServeOptions, jobs: Jobs,
   }
 }
 
+/** A server that hangs must not keep the other schedules. */
+const PRIMARY_LIMIT_MS = 10_000;
+
 const isPrimary = (conninfo: string) =>
-  withDatabase(parseConninfo(conninfo), { applicationName: "backup-api" }, async (database) => {
-    const [row] = await database.query("SELECT pg_catalog.pg_is_in_recovery() AS standby");
-    return row?.standby === "f";
-  });
+  withDatabase(
+    parseConninfo(conninfo),
+    { applicationName: "backup-api", statementTimeoutMs: PRIMARY_LIMIT_MS },
+    async (database) => {
+      const [row] = await database.query("SELECT pg_catalog.pg_is_in_recovery() AS standby");
+      return row?.standby === "f";
+    },
+  );
 
 async function proveBackup(
   { settings, log }: ServeOptions,

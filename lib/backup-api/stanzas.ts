@@ -45,20 +45,23 @@ export function setUpStanzas(
     onDone();
   }
 
-  async function setUp(stanza: string, limitMs: number): Promise<void> {
+  async function setUp(stanza: string, limitMs: number, attempts: number): Promise<void> {
     if (busy.has(stanza)) return;
     busy.add(stanza);
     const end = performance.now() + limitMs;
     try {
-      for (let pause = FIRST_PAUSE_MS; open.has(stanza); pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      for (let pause = FIRST_PAUSE_MS, n = 1; open.has(stanza); n++, pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
         try {
           await attempt(stanza, end - performance.now());
         } catch (error) {
           if (signal.aborted) return;
           const problem = `stanza "${stanza}": ${messageOf(error)}`;
+          const isLast = n >= attempts || performance.now() + pause >= end;
+          // A standby's stays as it is for months.
+          if (open.get(stanza) !== problem) {
+            log.warn("stanza", problem, { next_try: isLast ? "with the next refresh" : `in ${pause / 1000} s` });
+          }
           open.set(stanza, problem);
-          const isLast = performance.now() + pause >= end;
-          log.warn("stanza", problem, { next_try: isLast ? "with the next refresh" : `in ${pause / 1000} s` });
           if (isLast) return;
           await sleep(pause, undefined, { signal }).catch(() => {});
         }
@@ -68,11 +71,11 @@ export function setUpStanzas(
     }
   }
 
-  for (const stanza of open.keys()) void setUp(stanza, options.limitMs);
+  for (const stanza of open.keys()) void setUp(stanza, options.limitMs, Number.POSITIVE_INFINITY);
   return {
     problems: () => [...open.values()],
     again() {
-      for (const stanza of open.keys()) void setUp(stanza, AGAIN_LIMIT_MS);
+      for (const stanza of open.keys()) void setUp(stanza, AGAIN_LIMIT_MS, 1);
     },
   };
 }

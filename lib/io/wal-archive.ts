@@ -1,10 +1,10 @@
 /** The WAL archive of a repository: its list, its timeline histories, and what is in a segment. */
 
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type ArchivedFile, type History, readHistory, readListing } from "../backup-api/archive.ts";
 import { RestoreError } from "../errors.ts";
 import { runCommand } from "./command.ts";
+import { removeTree } from "./files.ts";
 import { askPgbackrest } from "./pgbackrest-job.ts";
 import { findBinDir } from "./postgres.ts";
 import { makeTemporaryDirectory } from "./temporary.ts";
@@ -72,6 +72,6 @@ export async function lastCommitIn(
     if (error instanceof RestoreError) return null;
     throw error;
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    await removeTree(directory);
   }
 }

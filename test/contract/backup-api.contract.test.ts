@@ -320,7 +320,9 @@ describe("tokens", () => {
     const api = await startApi(["--token-file", file, "--rate-limit", "1000"]);
     await rm(file);
     while ((await ask(`${api.url}/backups`, bearer(TOKEN))).status === 200) await later(50);
-    expect((await ask(`${api.url}/backups`, bearer(TOKEN))).status).toBe(503);
+    const refusal = await ask(`${api.url}/backups`, bearer(TOKEN));
+    expect(refusal.status).toBe(503);
+    expect(JSON.stringify(refusal)).not.toContain(file);
     expect((await ask(`${api.url}/healthz`)).status).toBe(200);
     await writeFile(file, `${TOKEN}\n`);
     while ((await ask(`${api.url}/backups`, bearer(TOKEN))).status !== 200) await later(50);

@@ -779,6 +779,15 @@ describe("info, archive and readiness", () => {
     ]);
   });
 
+  test("/wal is 503 when no backup set is there to restore, although no segment is missing", async () => {
+    archives = [archive({ restorable: null })];
+    const response = await client()("GET /wal");
+    expect(response.status).toBe(503);
+    expect((await json(response)).problems).toEqual([
+      'stanza "main" in repo1: nothing can be restored: no backup set has its WAL there',
+    ]);
+  });
+
   test("/wal is 503 when there is nothing that could be looked at", async () => {
     answers = [readAnswer("nope", MISSING_STANZA)];
     const response = await client({ stanzas: ["nope"] })("GET /wal");

@@ -18,6 +18,8 @@ async function scrape(
   state: {
     answers?: readonly StanzaAnswer[] | Error;
     archives?: readonly StanzaArchive[];
+    /** After it was read once the archive can be read no more. */
+    isArchiveGone?: true;
     jobs?: readonly Job[];
     progress?: Record<string, { fraction: number; bytes: number }>;
   } = {},
@@ -27,9 +29,14 @@ async function scrape(
     if (state.answers instanceof Error) throw state.answers;
     return state.answers ?? [];
   });
-  const archive = cached(async () => state.archives ?? []);
+  let looks = 0;
+  const archive = cached(async () => {
+    if (state.isArchiveGone && ++looks > 1) throw new Error("gone");
+    return state.archives ?? [];
+  });
   if (state.answers !== undefined) await info.read(0).catch(() => {});
   if (state.archives !== undefined) await archive.read(0);
+  if (state.isArchiveGone) await archive.read(-1).catch(() => {});
   const jobs = {
     list: (command?: string) => (state.jobs ?? []).filter((one) => command === undefined || one.command === command),
     progress: (label: string) => state.progress?.[label] ?? null,
@@ -255,6 +262,12 @@ describe("what is wrong shows", () => {
     expect(sampleOf(samples, "patroni_restore_wal_unusable_backups", of)).toBe(1);
     expect(sampleOf(samples, "patroni_restore_wal_newest_age_seconds", of)).toBeCloseTo(10, -1);
     expect(sampleOf(samples, "patroni_restore_wal_restorable_age_seconds", of)).toBeCloseTo(500, -1);
+    expect(sampleOf(samples, "patroni_restore_wal_readable", {})).toBe(1);
+
+    // Not the last good answer for ever.
+    const gone = await scrape({ answers: [answer("main", [set(FULL)])], archives, isArchiveGone: true });
+    expect(sampleOf(gone.samples, "patroni_restore_wal_readable", {})).toBe(0);
+    expect(gone.text).not.toMatch(/^patroni_restore_wal_missing_segments\{/m);
   });
 
   test("jobs, by how they ended, and how the last one did", async () => {
