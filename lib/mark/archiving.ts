@@ -18,6 +18,13 @@ export function coversSegment(archived: string | null, wanted: string, segmentSi
   return last !== null && goal !== null && last.timeline === goal.timeline && last.segment >= goal.segment;
 }
 
+/**
+ * The file of a backup that ends at this moment can be sent after the segment although its name is older, and would then
+ * stand in pg_stat_archiver until the next segment, on an idle source for hours. The archiver's own status files know.
+ */
+const MAY_SEE_STATUS_FILES_SQL = "SELECT has_function_privilege('pg_ls_archive_statusdir()', 'EXECUTE') AS may";
+const IS_DONE_SQL = "SELECT EXISTS (SELECT FROM pg_ls_archive_statusdir() WHERE name = $1) AS done";
+
 const POLL_MS = 250;
 
 export interface ArchiveWait {
@@ -34,10 +41,12 @@ export async function waitUntilArchived(
 ): Promise<void> {
   const progress = log.progress("archive");
   const startedAt = performance.now();
+  const hasStatusFiles = (await database.row(MAY_SEE_STATUS_FILES_SQL)).may === "t";
   try {
     for (;;) {
       const archiver = await readArchiver(database);
       if (coversSegment(archiver.lastArchivedWal, wait.wal, wait.walSegmentSize)) return;
+      if (hasStatusFiles && (await database.row(IS_DONE_SQL, [`${wait.wal}.done`])).done === "t") return;
       const elapsed = performance.now() - startedAt;
       if (elapsed >= wait.timeoutMs) throw notArchived(wait, archiver);
       progress.update({ note: describeWait(wait.wal, archiver) });

@@ -337,9 +337,9 @@ const transactions = async (source: Source) =>
 /** Switches WAL and waits until everything up to now is in the archive; returns the last segment's name. */
 export async function archiveWal(source: Source): Promise<string> {
   const segment = await value(source, "SELECT pg_walfile_name(pg_switch_wal())");
-  // Names of history files would compare as later than any segment of the first timeline.
-  const last = "SELECT CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}' THEN last_archived_wal ELSE '' END";
-  const isArchived = async () => (await value(source, `${last} FROM pg_stat_archiver`)) >= segment;
+  // Not pg_stat_archiver: where nothing was to be switched, the last one sent can be the older file of a backup.
+  const waiting = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name ~ '^[0-9A-F]{24}[.]ready$'";
+  const isArchived = async () => (await value(source, `${waiting} AND left(name, 24) <= '${segment}'`)) === "0";
   await waitFor(`${segment} to be archived`, isArchived, 60_000);
   return segment;
 }

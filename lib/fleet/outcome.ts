@@ -1,0 +1,33 @@
+/** How a restore test ended, in the words that decide what happens next: who is told, and when it is tried again. */
+
+import { type ErrorCode, EXIT_CODES } from "../errors.ts";
+
+/**
+ * `healthy`; `unhealthy`: the restore is there and is not what it must be; `restore`: it could not be restored or recovered,
+ * or not in time; `source`: the service itself could not be asked; `infra`: what the test needs was not there; `cancelled`:
+ * somebody ended it. Only `unhealthy` and `restore` say something about the backup.
+ */
+export const OUTCOMES = ["healthy", "unhealthy", "restore", "source", "infra", "cancelled"] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+const BY_CODE: Readonly<Record<ErrorCode, Outcome>> = {
+  SETTINGS_INVALID: "infra",
+  PREFLIGHT_FAILED: "restore",
+  RESTORE_FAILED: "restore",
+  RECOVERY_FAILED: "restore",
+  TARGET_UNREACHED: "restore",
+  TIMED_OUT: "restore",
+  DETACH_FAILED: "infra",
+  UNHEALTHY: "unhealthy",
+  UNVERIFIED: "infra",
+  SOURCE_UNREACHABLE: "source",
+  INTERRUPTED: "cancelled",
+  TERMINATED: "cancelled",
+};
+
+/** Of restore-test's exit code; null when a signal ended it or its pod is gone. */
+export function outcomeOf(exitCode: number | null): Outcome {
+  if (exitCode === 0) return "healthy";
+  const name = (Object.keys(EXIT_CODES) as ErrorCode[]).find((code) => EXIT_CODES[code] === exitCode);
+  return name === undefined ? "infra" : BY_CODE[name];
+}
