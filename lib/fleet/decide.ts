@@ -6,12 +6,14 @@
 import { createHash } from "node:crypto";
 import { formatDuration } from "../units.ts";
 import type { Outcome } from "./outcome.ts";
-import type { Service, Standing } from "./service.ts";
+import type { Policy, Service, Standing } from "./service.ts";
 import { isOpen } from "./window.ts";
 
 export interface Limits {
   tests: number;
+  /** Of all tests in progress together; Infinity for none. */
   weight: number;
+  /** Infinity for none. */
   perNamespace: number;
   /** For each value of a group, such as 1 for each node. */
   perGroup: Readonly<Record<string, number>>;
@@ -33,22 +35,29 @@ const RETRY_MS: Readonly<Partial<Record<Outcome, number>>> = {
   unhealthy: 60 * 60_000,
 };
 
-export function decide(service: Service, now: Date): Decision {
-  const { policy, wantedAt, last } = service;
-  if (wantedAt !== null) return { due: true, reason: "a test was asked for", since: wantedAt };
+export interface Candidate {
+  service: Service;
+  standing: Standing;
+}
+
+export function decide({ service, standing }: Candidate, now: Date): Decision {
+  const { policy, problem } = service;
+  if (problem !== null) return { due: false, reason: `it can't be tested: ${problem}`, at: null };
+  if (standing.wantedAt !== null) return { due: true, reason: "a test was asked for", since: standing.wantedAt };
   if (policy.isPaused) return { due: false, reason: "it is paused", at: null };
-  const next = nextTestAt(service);
-  const enoughBackups = policy.afterBackups !== null && service.backupsSinceTest >= policy.afterBackups;
+  const next = nextTestAt(service, standing);
   const isTime = next.at <= now;
-  if (!isTime && !(enoughBackups && last?.outcome === "healthy"))
-    return { due: false, reason: next.reason, at: next.at };
-  const reason = isTime ? next.reason : `${service.backupsSinceTest} new backups since the last test`;
+  if (!isTime && !hasEnoughBackups(policy, standing)) return { due: false, reason: next.reason, at: next.at };
+  const reason = isTime ? next.reason : `${standing.backupsSinceTest} new backups since the last test`;
   if (!isOpen(policy.windows, now)) return { due: false, reason: `${reason}, but outside of its windows`, at: null };
   return { due: true, reason, since: isTime ? next.at : now };
 }
 
+const hasEnoughBackups = ({ afterBackups }: Policy, { backupsSinceTest, last }: Standing) =>
+  afterBackups !== null && backupsSinceTest >= afterBackups && last?.outcome === "healthy";
+
 /** When the interval or the back-off is over, and in which words. */
-function nextTestAt({ id, policy, last, firstSeenAt }: Service): { at: Date; reason: string } {
+function nextTestAt({ id, policy }: Service, { last, firstSeenAt }: Standing): { at: Date; reason: string } {
   const offset = offsetOf(id, policy.jitterMs);
   if (last === null) return { at: new Date(firstSeenAt.getTime() + offset), reason: "it was never tested" };
   const { outcome, endedAt, attempts } = last;
@@ -65,64 +74,95 @@ function nextTestAt({ id, policy, last, firstSeenAt }: Service): { at: Date; rea
 
 /** The same for a service each time, from 0 to the jitter. */
 function offsetOf(id: string, jitterMs: number): number {
+  if (jitterMs === 0) return 0;
   const hash = createHash("sha256").update(id).digest().readUInt32BE(0);
   return Math.floor((hash / 2 ** 32) * jitterMs);
 }
 
-export interface Choice {
-  start: Service[];
-  /** Due, and waiting for others; with the sentence for `fleet explain`. */
-  waiting: { service: Service; reason: string }[];
+/** Which comes first: asked for, never proven, then the one that was proven the longest ago. */
+export function compareUrgency(a: Candidate, b: Candidate): number {
+  const wanted = ({ standing }: Candidate) => standing.wantedAt?.getTime() ?? Number.POSITIVE_INFINITY;
+  const tested = ({ standing }: Candidate) => standing.last?.endedAt.getTime() ?? 0;
+  const proven = ({ standing }: Candidate) => standing.lastHealthyAt?.getTime() ?? 0;
+  const [first, second] = [wanted(a), wanted(b)];
+  if (first !== second) return first - second;
+  // Tests that keep failing must not keep those from their turn that were proven once.
+  const [olderA, olderB] = [Math.max(tested(a), proven(a)), Math.max(tested(b), proven(b))];
+  if (olderA !== olderB) return olderA - olderB;
+  return a.service.id < b.service.id ? -1 : a.service.id > b.service.id ? 1 : 0;
 }
 
-/** Those that start now, in the order in which they do. `running` are services whose test is in progress. */
-export function choose(due: readonly Service[], running: readonly Service[], limits: Limits): Choice {
-  const start: Service[] = [];
-  const waiting: Choice["waiting"] = [];
-  const isRunning = new Set(running.map(({ id }) => id));
-  let heavy: Service | undefined;
-  for (const service of [...due].sort(byUrgency)) {
-    const busy = [...running, ...start];
-    const reason = isRunning.has(service.id)
-      ? "its test is in progress"
-      : (obstacle(service, busy, limits) ?? (heavy === undefined ? tooHeavy(service, busy, limits) : behind(heavy)));
-    if (reason === null) start.push(service);
-    else waiting.push({ service, reason });
-    // Light ones that always fit would keep a heavy one waiting for ever.
-    if (reason !== null && !isRunning.has(service.id) && obstacle(service, busy, limits) === null) heavy ??= service;
+/** What a test in progress takes of the limits. */
+export type Load = Pick<Service, "namespace" | "groups"> & { weight: number };
+
+export interface Tally {
+  tests: number;
+  weight: number;
+  /** How many there are, by what limits them. */
+  counts: ReadonlyMap<string, number>;
+}
+
+const groupKeys = ({ namespace, groups }: Load) => [
+  `namespace ${namespace}`,
+  ...Object.entries(groups).map(([group, value]) => `${group} ${value}`),
+];
+
+export function tally(loads: Iterable<Load>): Tally {
+  const counts = new Map<string, number>();
+  let [tests, weight] = [0, 0];
+  for (const load of loads) {
+    tests++;
+    weight += load.weight;
+    for (const key of groupKeys(load)) counts.set(key, (counts.get(key) ?? 0) + 1);
   }
-  return { start, waiting };
+  return { tests, weight, counts };
 }
 
-/** Asked for, never proven, then the one that was proven the longest ago. */
-function byUrgency(a: Service, b: Service): number {
-  const wanted = (service: Service) => service.wantedAt?.getTime() ?? Number.POSITIVE_INFINITY;
-  const proven = (service: Service) => service.lastHealthyAt?.getTime() ?? 0;
-  if (wanted(a) !== wanted(b)) return wanted(a) - wanted(b);
-  if (proven(a) !== proven(b)) return proven(a) - proven(b);
-  return a.id < b.id ? -1 : 1;
+export const loadOf = ({ namespace, groups, policy }: Service): Load => ({ namespace, groups, weight: policy.weight });
+
+/** Why no test of this weight, there, may start beside those in progress; null when it may. */
+export function obstacle(load: Load, busy: Tally, limits: Limits): string | null {
+  return countObstacle(load, busy, limits) ?? weightObstacle(load, busy, limits);
 }
 
-function obstacle(service: Service, busy: readonly Service[], limits: Limits): string | null {
+function countObstacle(load: Load, { tests, counts }: Tally, limits: Limits): string | null {
   if (limits.isPaused) return "the fleet is paused";
-  if (busy.length >= limits.tests)
-    return `${busy.length} tests are in progress, and no more than ${limits.tests} may be`;
-  const inNamespace = busy.filter(({ namespace }) => namespace === service.namespace).length;
-  if (inNamespace >= limits.perNamespace) return `${inNamespace} are in progress in namespace ${service.namespace}`;
+  if (tests >= limits.tests) return `${tests} tests are in progress, and no more than ${limits.tests} may be`;
+  const inNamespace = counts.get(`namespace ${load.namespace}`) ?? 0;
+  if (inNamespace >= limits.perNamespace) return `${inNamespace} are in progress in namespace ${load.namespace}`;
   for (const [group, limit] of Object.entries(limits.perGroup)) {
-    const value = service.groups[group];
-    if (value === undefined) continue;
-    const count = busy.filter(({ groups }) => groups[group] === value).length;
+    const value = load.groups[group];
+    const count = value === undefined ? 0 : (counts.get(`${group} ${value}`) ?? 0);
     if (count >= limit) return `${count} are in progress with ${group} ${value}`;
   }
   return null;
 }
 
 /** What is heavier than the whole limit may still run alone. */
-function tooHeavy(service: Service, busy: readonly Service[], limits: Limits): string | null {
-  const weight = busy.reduce((sum, { policy }) => sum + policy.weight, 0);
-  if (busy.length === 0 || weight + service.policy.weight <= limits.weight) return null;
-  return `tests in progress weigh ${weight}, this one ${service.policy.weight}, and the limit is ${limits.weight}`;
+function weightObstacle(load: Load, busy: Tally, limits: Limits): string | null {
+  if (busy.tests === 0 || busy.weight + load.weight <= limits.weight) return null;
+  return `tests in progress weigh ${busy.weight}, this one ${load.weight}, and the limit is ${limits.weight}`;
 }
 
-const behind = ({ id }: Service) => `${id} comes first, and waits for others to end`;
+export interface Choice {
+  start: Candidate[];
+  /** Waits for the weight of others; nobody overtakes it, or light ones would keep it waiting for ever. */
+  heavy: Candidate | null;
+}
+
+/** Those that start now. `due` are in the order of their urgency and have no test in progress. */
+export function choose(due: Iterable<Candidate>, running: Iterable<Load>, limits: Limits): Choice {
+  const loads = [...running];
+  const start: Candidate[] = [];
+  let busy = tally(loads);
+  for (const candidate of due) {
+    if (busy.tests >= limits.tests || limits.isPaused) break;
+    const load = loadOf(candidate.service);
+    if (countObstacle(load, busy, limits) !== null) continue;
+    if (weightObstacle(load, busy, limits) !== null) return { start, heavy: candidate };
+    start.push(candidate);
+    loads.push(load);
+    busy = tally(loads);
+  }
+  return { start, heavy: null };
+}

@@ -1,6 +1,6 @@
 /** A service of the fleet: what its watch says of it, and what the record knows. */
 
-import type { Outcome } from "./outcome.ts";
+import type { LastTest } from "./test.ts";
 import type { Window } from "./window.ts";
 
 /** When and how often it is tested. Durations are milliseconds. */
@@ -41,7 +41,7 @@ export interface Service {
 export interface Standing {
   firstSeenAt: Date;
   /** Null before the first test ended. */
-  last: { test: string; outcome: Outcome; endedAt: Date; attempts: number } | null;
+  last: LastTest | null;
   lastHealthyAt: Date | null;
   backupsSinceTest: number;
   /** Since when a test is wanted that has not begun. */

@@ -2,7 +2,8 @@
 
 import type { Limits } from "./decide.ts";
 import type { Standing } from "./service.ts";
-import type { Status, StatusChange, Test } from "./test.ts";
+import type { Report } from "../report/report.ts";
+import type { LastTest, Status, StatusChange, Test } from "./test.ts";
 
 /** A test that has a slot, and the statuses that were recorded. */
 export interface RunningTest extends Test {
@@ -30,4 +31,20 @@ export interface Store {
   /** Recorded soon. */
   pending(): number;
   close(): Promise<void>;
+}
+
+/** What was, for people: of the record alone, so any scheduler can answer. Throws when the database is away. */
+export interface History {
+  /** Newest first, of one service or of all. */
+  tests(service: string | null, limit: number): Promise<PastTest[]>;
+  /** With its statuses and its report; null when there is no such test. */
+  test(id: string): Promise<(PastTest & { statuses: { status: Status; at: Date }[]; report: Report | null }) | null>;
+}
+
+export interface PastTest extends Pick<Test, "id" | "service" | "stanza" | "reason" | "requestedAt" | "scheduler"> {
+  /** The newest one. */
+  status: Status;
+  statusAt: Date;
+  /** Null while it goes on. */
+  end: Pick<LastTest, "outcome" | "endedAt" | "error" | "figures"> | null;
 }

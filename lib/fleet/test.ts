@@ -57,6 +57,28 @@ export interface TestEnd {
   report: Report | null;
 }
 
+/** How the last test of a service ended. */
+export interface LastTest {
+  id: string;
+  outcome: Outcome;
+  endedAt: Date;
+  /** Tests in a row that ended with this outcome. */
+  attempts: number;
+  error: ReportedError | null;
+  figures: Figures | null;
+}
+
+/** What monitoring asks of a report. Durations are milliseconds. */
+export interface Figures {
+  rto_ms: number | null;
+  rpo_ms: number | null;
+  phases: Readonly<Partial<Record<PhaseName, number>>>;
+  /** Of the database, bytes. */
+  size_bytes: number | null;
+  /** Share of the tables' blocks that were compared with the source, 0 to 1; null without receipt. */
+  coverage: number | null;
+}
+
 export const newTestId = () => randomBytes(4).toString("hex");
 
 const OF_PHASE: Readonly<Partial<Record<PhaseName, Status>>> = {
