@@ -56,14 +56,23 @@ function contains({ days, from, to, timeZone }: Window, at: Date): boolean {
   return (days.includes(day) && minute >= from) || (days.includes(yesterday) && minute < to);
 }
 
+/** Making one takes longer than all else here, and each update asks. */
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+function formatOf(timeZone: string): Intl.DateTimeFormat {
+  const known = formats.get(timeZone);
+  if (known !== undefined) return known;
+  const options = { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" } as const;
+  const format = new Intl.DateTimeFormat("en-US", { timeZone, ...options });
+  formats.set(timeZone, format);
+  return format;
+}
+
 function localTime(at: Date, timeZone: string): { day: Day; minute: number } {
-  const format = new Intl.DateTimeFormat("en-US", {
-    timeZone,
-    weekday: "short",
-    hour: "2-digit",
-    minute: "2-digit",
-    hourCycle: "h23",
-  });
-  const parts = Object.fromEntries(format.formatToParts(at).map(({ type, value }) => [type, value]));
+  const parts = Object.fromEntries(
+    formatOf(timeZone)
+      .formatToParts(at)
+      .map(({ type, value }) => [type, value]),
+  );
   return { day: parts.weekday?.toLowerCase() as Day, minute: Number(parts.hour) * 60 + Number(parts.minute) };
 }
