@@ -209,6 +209,7 @@ export const OPTIONS = {
   osUser: textWithDefault("NAME", "the operating system's user that runs the servers when started as root", "postgres"),
   deadline: duration("limit for the whole restore test", "24h"),
   keep: flag("keep the instance running at the end and print how to connect and how to remove it"),
+  keepFailed: flag("the same, only when the verdict is not healthy"),
   onUnproven: choice(["refuse", "wipe", "prove"], "what to do with a restore that was never proven", "refuse"),
   spaceReserve: size("space that must stay free beside the restored files and their WAL", "64MB"),
   queries: {

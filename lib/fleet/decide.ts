@@ -29,7 +29,7 @@ export type Decision =
 const RETRY_MS: Readonly<Partial<Record<Outcome, number>>> = {
   source: 10 * 60_000,
   infra: 10 * 60_000,
-  cancelled: 10 * 60_000,
+  cancelled: 60_000,
   // Says something, and people look at it: once more an hour later, for them to see whether it stays so.
   restore: 60 * 60_000,
   unhealthy: 60 * 60_000,

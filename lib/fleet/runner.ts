@@ -13,14 +13,22 @@ export interface Observation {
   end: TestEnd | null;
 }
 
+/** What a restore test is told beside its settings: contents of files. */
+export interface TestInput {
+  /** mark's; null when there is no source to ask. */
+  receipt: string | null;
+  /** Of the service's last test: what it proved waits until the rest is proven. */
+  previousReport: string | null;
+}
+
 export interface Runner {
   /**
    * Tells what there is, at once and on every change, until the signal: tests of earlier schedulers too. Returns when all
    * that is there was told once. Telling the same twice is allowed.
    */
   watch(tell: (observation: Observation) => void, signal: AbortSignal): Promise<void>;
-  /** Returns when it is there to be observed, even by a scheduler after a crash. `receipt`: mark's file as text; null without source. */
-  start(test: Test, service: Service, receipt: string | null): Promise<void>;
+  /** Returns when it is there to be observed, even by a scheduler after a crash. */
+  start(test: Test, service: Service, input: TestInput): Promise<void>;
   /** Ends it early; an observation of its end follows. Nothing happens when there is no such test. */
   cancel(test: string): Promise<void>;
   /** Takes everything of it away, and of kept instances of this service before it. Nothing happens when there is none. */

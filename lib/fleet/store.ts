@@ -26,6 +26,8 @@ export interface Store {
   countBackup(service: string, label: string): Promise<void>;
   /** Takes a slot and records `requested`, in one transaction with the limits; the sentence why not, or null. Throws when the database is away. */
   begin(test: Test, limits: Limits): Promise<string | null>;
+  /** This scheduler leads and the test has its slot. Waits while the database is away. */
+  holds(test: string): Promise<boolean>;
   /** Returns when it is recorded, however long the database is away; twice is once. An end frees the slot. */
   record(change: StatusChange): Promise<void>;
   /** Recorded soon. */

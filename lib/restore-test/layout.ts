@@ -60,7 +60,7 @@ export function makeLayout(workDir: string, stanza: string, id: string): Layout 
 }
 
 /** Where Patroni keeps the keys of the scope in etcd. */
-export const dcsPrefix = (layout: Layout) => `${layout.namespace}${layout.scope}/`;
+export const dcsPrefix = (layout: Pick<Layout, "namespace" | "scope">) => `${layout.namespace}${layout.scope}/`;
 
 /**
  * A socket's path must fit into 107 bytes (`sun_path` of unix(7)); the longest one here is that of the private postmaster

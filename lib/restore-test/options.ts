@@ -8,6 +8,7 @@ export const RESTORE_TEST_OPTIONS = [
   "report",
   "previousReport",
   "keep",
+  "keepFailed",
   "json",
   "dryRun",
   "etcd",

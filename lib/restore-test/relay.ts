@@ -5,6 +5,7 @@ import type { Level } from "../log.ts";
 import { formatSize } from "../units.ts";
 
 export interface HookEvent {
+  at: Date;
   level: Level;
   phase: string;
   message: string;
@@ -23,7 +24,7 @@ export function parseHookEvent(line: string): HookEvent | null {
   const { at, level, phase, message, ...fields } = event as Record<string, unknown>;
   const isLevel = level === "info" || level === "warn" || level === "error";
   if (typeof at !== "string" || !isLevel || typeof phase !== "string" || typeof message !== "string") return null;
-  return { level, phase, message, fields };
+  return { at: new Date(at), level, phase, message, fields };
 }
 
 /** Fields that a person does not read in the message already: progress is logged as words and as values. */

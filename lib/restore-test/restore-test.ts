@@ -1,8 +1,9 @@
 /** The whole of a restore test on one host: mark, restore and prove in a throwaway instance, report, remove. */
 
-import { dirname } from "node:path";
+import { randomBytes } from "node:crypto";
+import { dirname, resolve } from "node:path";
 import { type Context, VERSION } from "../cli.ts";
-import { RestoreError, reportError } from "../errors.ts";
+import { messageOf, RestoreError, reportError } from "../errors.ts";
 import { readTextIfExists, writeAtomically } from "../io/files.ts";
 import { addFile, makeThrowaway, runAs } from "../io/throwaway.ts";
 import { manifestInput, mark } from "../mark/mark.ts";
@@ -29,7 +30,10 @@ import { withLimit } from "./wait.ts";
 export async function restoreTest(context: Context<RestoreTestOption>): Promise<void> {
   const { settings, log, signal, print } = context;
   const startedAt = new Date();
-  const preparation = await prepare(context);
+  const preparation = await prepare(context).catch(async (error) => {
+    await reportRefusal(context, startedAt, error);
+    throw error;
+  });
   if (settings.dryRun) return print(describePreparation(preparation, settings));
 
   const { layout } = preparation;
@@ -46,7 +50,7 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
     failure = error;
   }
   const report = await finishReport(preparation, failure, startedAt);
-  const kept = settings.keep && !signal.aborted;
+  const kept = (settings.keep || (settings.keepFailed && failure !== undefined)) && !signal.aborted;
   try {
     await writeAtomically(preparation.report, `${JSON.stringify(report, null, 2)}\n`);
     if (failure !== undefined && !signal.aborted) await showLogs(context, preparation);
@@ -69,6 +73,16 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
     else print(text);
   }
   if (failure !== undefined) throw failure;
+}
+
+/** Whoever waits for the report of a test that could not begin must find one. */
+async function reportRefusal({ settings, log }: Context<RestoreTestOption>, startedAt: Date, error: unknown) {
+  if (settings.report === undefined || settings.dryRun) return;
+  const start = { id: randomBytes(4).toString("hex"), scope: null, stanza: settings.stanza ?? null, startedAt };
+  const report: Report = { ...newReport(start), finished_at: new Date().toISOString(), error: reportError(error) };
+  await writeAtomically(resolve(settings.report), `${JSON.stringify(report, null, 2)}\n`).catch((problem) =>
+    log.error("report", messageOf(problem)),
+  );
 }
 
 function deadlineError(limitMs: number): RestoreError {
@@ -107,7 +121,7 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
     preparation,
     receipt,
     running,
-    keep: settings.keep,
+    keep: settings.keep || settings.keepFailed,
     environment,
     config: {
       layout,

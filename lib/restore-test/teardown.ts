@@ -30,8 +30,11 @@ const LIMITS = {
 
 const DCS_LIMIT_MS = 1000;
 
+/** What must be known of a test to take it down. */
+export type Remains = Pick<Layout, "directory" | "script" | "scope" | "namespace">;
+
 /** Never throws: what could not be removed is logged with what is left. */
-export async function tearDown(layout: Layout, running: Running, hurry: AbortSignal, log: Log): Promise<void> {
+export async function tearDown(layout: Remains, running: Running, hurry: AbortSignal, log: Log): Promise<void> {
   const forFiles = patience(LIMITS.files.usual, LIMITS.files.hurried, hurry);
   forFiles(); // the clock of a hurry that has begun starts here
   const spared = () => new Set(running.etcd === null ? [] : [running.etcd.pid]);
@@ -87,7 +90,7 @@ export async function tearDown(layout: Layout, running: Running, hurry: AbortSig
   }
 }
 
-async function clearDcs(layout: Layout, { givenEtcd }: Running, log: Log): Promise<void> {
+async function clearDcs(layout: Remains, { givenEtcd }: Running, log: Log): Promise<void> {
   if (givenEtcd === null) return;
   try {
     await removeKeys(givenEtcd, dcsPrefix(layout), DCS_LIMIT_MS);
@@ -98,5 +101,5 @@ async function clearDcs(layout: Layout, { givenEtcd }: Running, log: Log): Promi
   }
 }
 
-export const removeKeysCommand = (layout: Layout, endpoint: string) =>
+export const removeKeysCommand = (layout: Remains, endpoint: string) =>
   `etcdctl --endpoints=${endpoint} del --prefix ${dcsPrefix(layout)}`;

@@ -4,7 +4,7 @@ import { checkSource, manifestInput, mark, requireWritable } from "../mark/mark.
 import { describeReceipt, formatReceipt } from "../mark/receipt.ts";
 import { refuseSecretFlag } from "../settings.ts";
 
-const OPTIONS = [
+export const MARK_OPTIONS = [
   "source",
   "receipt",
   "timeout",
@@ -18,13 +18,13 @@ const OPTIONS = [
   "dryRun",
 ] as const;
 
-export const script: Script<(typeof OPTIONS)[number]> = {
+export const script: Script<(typeof MARK_OPTIONS)[number]> = {
   name: "mark",
   summary: "Place the marker of a restore test on a service and write the receipt.",
   description:
     "A row before the recovery target and one after it are committed in the schema patroni_restore of database postgres, " +
     "and their WAL is archived when this returns 0. The receipt holds the target and what the source says about itself.",
-  options: OPTIONS,
+  options: MARK_OPTIONS,
   required: ["source", "receipt"],
   examples: [
     'mark --source "host=db1 user=postgres" --receipt /var/lib/restore/receipt.json',

@@ -1,0 +1,263 @@
+/**
+ * Starts tests, follows them to their end, and takes away what is left of them. One round is asked for every second and
+ * whenever something happened; only the scheduler that leads does anything, the others keep themselves informed.
+ */
+
+import { messageOf, RestoreError, reportError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { formatDuration } from "../units.ts";
+import type { Candidate, Limits } from "./decide.ts";
+import { outcomeOf } from "./outcome.ts";
+import type { Observation, Runner } from "./runner.ts";
+import type { Service } from "./service.ts";
+import type { Fleet } from "./state.ts";
+import type { History, RunningTest, Store } from "./store.ts";
+import { isEnd, newTestId, type Status, type Test, type TestEnd } from "./test.ts";
+
+export interface SchedulerOptions {
+  fleet: Fleet;
+  store: Store & Pick<History, "test">;
+  runner: Runner;
+  /** Places the marker on the source and gives the receipt's text. */
+  mark(test: Test, service: Service, signal: AbortSignal): Promise<string>;
+  limits(): Limits;
+  /** For each test, from its beginning. */
+  deadlineMs: number;
+  /** The last failed instance of a service stays for a person. */
+  keepFailed: boolean;
+  /** Of this scheduler, as the record names it. */
+  name: string;
+  log: Log;
+}
+
+export interface Scheduler {
+  round(): Promise<void>;
+  /** What the runner tells; looked at in the next round. */
+  observe(observation: Observation): void;
+  /** Ends what only this process can go on with; tests that run go on. */
+  stop(): Promise<void>;
+}
+
+/** All services are looked at within so many rounds, whoever updates them. */
+const SWEEP_ROUNDS = 30;
+/** The test itself keeps its deadline where it can, and says then what took so long. */
+const LATE_AFTER_MS = 15_000;
+/** Between the end that was asked for and the one that is recorded without being seen. */
+const REAP_AFTER_MS = 60_000;
+/** Of a test of which nothing is to be seen: one that has just begun or ended may be on its way. */
+const LOST_AFTER_ROUNDS = 3;
+
+export function createScheduler(options: SchedulerOptions): Scheduler {
+  const { fleet, store, runner, log } = options;
+  const observations = new Map<string, Observation>();
+  const driven = new Map<string, AbortController>();
+  /** Until all is removed and the record has shown them without slot; true when all is removed. */
+  const finishing = new Map<string, boolean>();
+  const recorded = new Map<string, Set<Status>>();
+  const lostRounds = new Map<string, number>();
+  const cancelledAt = new Map<string, number>();
+  let isStopping = false;
+
+  const recordOnce = async (test: Pick<Test, "id" | "service">, status: Status, at: Date, end?: TestEnd) => {
+    const known = recorded.get(test.id) ?? new Set();
+    recorded.set(test.id, known);
+    if (known.has(status)) return;
+    known.add(status);
+    log.info("test", `${test.service}: ${status}`, {
+      test: test.id,
+      outcome: end?.outcome,
+      error: end?.error?.message,
+    });
+    await store.record({ test: test.id, service: test.service, status, at, ...(end === undefined ? {} : { end }) });
+  };
+
+  const finish = async (test: Pick<Test, "id" | "service">, status: Status, at: Date, end: TestEnd) => {
+    if (finishing.has(test.id)) return;
+    finishing.set(test.id, false);
+    const keepInstance = options.keepFailed && (end.outcome === "unhealthy" || end.outcome === "restore");
+    // What is left of it tells the next scheduler how it ended, so it stays until that is recorded.
+    await recordOnce(test, status, at, end);
+    await remove(test.id, keepInstance);
+    finishing.set(test.id, true);
+  };
+
+  const remove = async (test: string, keepInstance: boolean) => {
+    try {
+      await runner.remove(test, { keepInstance });
+      observations.delete(test);
+    } catch (error) {
+      // The next round finds it without slot, and tries again.
+      log.warn("test", `what is left of a test cannot be removed: ${messageOf(error)}`, { test });
+    }
+  };
+
+  async function begin({ service, standing }: Candidate, reason: string): Promise<void> {
+    const now = new Date();
+    const test: Test = {
+      id: newTestId(),
+      service: service.id,
+      namespace: service.namespace,
+      scope: service.scope,
+      stanza: service.stanza,
+      groups: service.groups,
+      weight: service.policy.weight,
+      reason,
+      requestedAt: now,
+      deadlineAt: new Date(now.getTime() + options.deadlineMs),
+      scheduler: options.name,
+    };
+    const refusal = await store.begin(test, options.limits());
+    if (refusal !== null) return log.info("decide", `${service.id} does not start: ${refusal}`);
+    recorded.set(test.id, new Set(["requested"]));
+    fleet.note({ ...test, statuses: ["requested"] });
+    log.info("test", `${service.id}: requested, because ${reason}`, { test: test.id });
+    const controller = new AbortController();
+    driven.set(test.id, controller);
+    void drive(test, service, standing.last?.id ?? null, controller.signal).finally(() => driven.delete(test.id));
+  }
+
+  /** From the slot to the runner. Never throws. */
+  async function drive(test: Test, service: Service, previous: string | null, signal: AbortSignal): Promise<void> {
+    try {
+      let receipt: string | null = null;
+      if (service.source !== null) {
+        void recordOnce(test, "marking", new Date());
+        receipt = await options.mark(test, service, signal);
+      }
+      const report = previous === null ? null : ((await store.test(previous))?.report ?? null);
+      signal.throwIfAborted();
+      // Another one may lead by now, and have given the slot away.
+      if (!(await store.holds(test.id)))
+        return log.warn("test", `${test.service}: its slot is lost`, { test: test.id });
+      await runner.start(test, service, { receipt, previousReport: report === null ? null : JSON.stringify(report) });
+    } catch (thrown) {
+      const error = signal.aborted && signal.reason instanceof RestoreError ? signal.reason : thrown;
+      if (!(error instanceof RestoreError)) log.error("test", messageOf(error), { stack: (error as Error)?.stack });
+      const end: TestEnd = {
+        outcome: error instanceof RestoreError ? outcomeOf(error.exitCode) : "infra",
+        error: reportError(error),
+        report: null,
+      };
+      await finish(test, end.outcome === "cancelled" ? "cancelled" : "error", new Date(), end);
+    }
+  }
+
+  async function follow(now: Date): Promise<void> {
+    const running = new Map(fleet.running().map((test) => [test.id, test]));
+    for (const [id, isRemoved] of finishing) if (isRemoved && !running.has(id)) finishing.delete(id);
+    for (const id of recorded.keys()) if (!running.has(id) && !driven.has(id)) recorded.delete(id);
+    for (const observation of [...observations.values()]) {
+      const test = running.get(observation.test);
+      if (test !== undefined) followOne(test, observation);
+      else if (!driven.has(observation.test) && !finishing.has(observation.test)) await removeRest(observation);
+    }
+    for (const test of running.values()) await reap(test, now);
+  }
+
+  function followOne(test: RunningTest, { changes, end }: Observation): void {
+    recorded.set(test.id, new Set([...test.statuses, ...(recorded.get(test.id) ?? [])]));
+    for (const { status, at } of changes) void recordOnce(test, status, at);
+    if (end === null) return;
+    if (cancelledAt.delete(test.id)) {
+      const error = reportError(late(test));
+      return void finish(test, "reaped", new Date(), { outcome: "restore", error, report: end.report });
+    }
+    void finish(test, statusOf(end), new Date(end.report?.finished_at ?? Date.now()), end);
+  }
+
+  /** Its end is recorded, or it never had a slot: whatever it is, nothing of it may stay. */
+  async function removeRest({ test, service, end }: Observation): Promise<void> {
+    log.info("test", `${service}: removes what is left of a test that has no slot`, { test });
+    if (end === null) await runner.cancel(test).catch((error) => log.warn("test", messageOf(error), { test }));
+    await remove(test, false);
+  }
+
+  async function reap(test: RunningTest, now: Date): Promise<void> {
+    if (finishing.has(test.id)) return;
+    const isLate = now.getTime() > test.deadlineAt.getTime() + LATE_AFTER_MS;
+    const controller = driven.get(test.id);
+    if (controller !== undefined) {
+      if (isLate && !controller.signal.aborted) controller.abort(late(test));
+      return;
+    }
+    if (!runner.present().has(test.id)) {
+      const rounds = (lostRounds.get(test.id) ?? 0) + 1;
+      lostRounds.set(test.id, rounds);
+      if (rounds < LOST_AFTER_ROUNDS) return;
+      lostRounds.delete(test.id);
+      const whose = test.scheduler === options.name ? "" : `; its scheduler ${test.scheduler} ended or lost its slot`;
+      const message = `nothing is left of the test, last seen ${test.statuses.at(-1) ?? "requested"}${whose}`;
+      return void finish(test, "reaped", now, {
+        outcome: "infra",
+        error: reportError(new Error(message)),
+        report: null,
+      });
+    }
+    lostRounds.delete(test.id);
+    if (!isLate) return;
+    const since = cancelledAt.get(test.id);
+    if (since === undefined) {
+      cancelledAt.set(test.id, now.getTime());
+      log.warn("test", `${test.service}: past its deadline, and ended`, { test: test.id });
+      await runner.cancel(test.id).catch((error) => log.warn("test", messageOf(error), { test: test.id }));
+    } else if (now.getTime() - since > REAP_AFTER_MS) {
+      cancelledAt.delete(test.id);
+      void finish(test, "reaped", now, { outcome: "restore", error: reportError(late(test)), report: null });
+    }
+  }
+
+  return {
+    async round() {
+      const now = new Date();
+      try {
+        const { standings, running } = await store.changes();
+        for (const [id, standing] of standings) fleet.setStanding(id, standing, now);
+        fleet.setRunning(running, now);
+        fleet.sweep(now, SWEEP_ROUNDS);
+        const unknown = fleet.unknown();
+        if (unknown.length > 0) await store.seen(unknown);
+        if (isStopping) return;
+        if (!store.leads()) {
+          for (const controller of driven.values()) controller.abort(notLeading());
+          return;
+        }
+        for (const { id, wanted } of fleet.wanted()) {
+          if (wanted !== null) await store.want(id, "annotation", wanted);
+        }
+        await follow(now);
+        for (const candidate of fleet.choose(now)) {
+          const { decision } = fleet.get(candidate.service.id) ?? {};
+          await begin(candidate, decision?.reason ?? "it is due");
+        }
+      } catch (error) {
+        // The store says itself why it is away; what else there is must not end the rounds.
+        if (store.problem() === null) log.error("scheduler", messageOf(error), { stack: (error as Error)?.stack });
+      }
+    },
+    observe(observation) {
+      observations.set(observation.test, observation);
+    },
+    async stop() {
+      isStopping = true;
+      for (const controller of driven.values()) {
+        controller.abort(new RestoreError("TERMINATED", "the scheduler is being stopped"));
+      }
+      const running = fleet.running().filter(({ id }) => !driven.has(id)).length;
+      if (running > 0) log.info("stop", `${running} tests go on; the next scheduler follows them`);
+    },
+  };
+}
+
+const late = ({ requestedAt, deadlineAt }: Test) =>
+  new RestoreError(
+    "TIMED_OUT",
+    `the restore test was not done within ${formatDuration(deadlineAt.getTime() - requestedAt.getTime())}`,
+    { hint: "raise the deadline, or see in its statuses what took so long" },
+  );
+
+const notLeading = () => new RestoreError("TERMINATED", "another scheduler leads, or the record is away");
+
+function statusOf({ outcome }: TestEnd): Status {
+  const own = outcome as Status;
+  return isEnd(own) ? own : "error";
+}
