@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { cronProblem, isTimeZone } from "./backup-api/cron.ts";
-import { parseListen } from "./backup-api/listen.ts";
+import { parseListen } from "./http/listen.ts";
 import { TARGET_TYPES } from "./postgres/target.ts";
 import { BACKUP_TYPES } from "./restore/backup-info.ts";
 import { parseDuration, parseSize } from "./units.ts";

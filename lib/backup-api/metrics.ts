@@ -3,7 +3,7 @@
  * 2026-08), so that its dashboards and alerts work; the API's own begin with `patroni_restore_`.
  */
 
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { type MakeGauge, openMetrics } from "../http/prometheus.ts";
 import { formatSecond } from "../restore/backup-info.ts";
 import { lostGaps } from "./archive.ts";
 import { answerProblems, type SetDescription, type StanzaAnswer } from "./info.ts";
@@ -28,34 +28,15 @@ type Info = {
 };
 
 export function createMetrics(sources: Sources): () => Promise<string> {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const gauge = (name: string, help: string, labelNames: readonly string[], collect: (g: Gauge<string>) => void) =>
-    new Gauge({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers: [registry],
-      collect() {
-        this.reset();
-        collect(this);
-      },
-    });
+  const { gauge, text } = openMetrics();
   const answers = () => sources.repository.info.latest()?.value ?? [];
   repositoryMetrics(gauge, answers, sources);
   backupMetrics(gauge, answers);
   lastBackupMetrics(gauge, answers);
   archiveMetrics(gauge, answers, sources.repository);
   jobMetrics(gauge, sources);
-  return () => registry.metrics();
+  return text;
 }
-
-type MakeGauge = (
-  name: string,
-  help: string,
-  labelNames: readonly string[],
-  collect: (gauge: Gauge<string>) => void,
-) => void;
 
 type Answers = () => readonly StanzaAnswer[];
 

@@ -1,45 +1,19 @@
-/** A route of the API: what it takes, what it answers, and what all routes have in common. */
+/** What the routes of the API take, and what they have in common. */
 
 import { z } from "zod";
 import { RestoreError } from "../errors.ts";
+import { type About, type Answer, type Call as HttpCall, type Route as HttpRoute, problem } from "../http/route.ts";
 import { BACKUP_TYPES } from "../restore/backup-info.ts";
 import { hasEnded, JOB_STATUSES, type Job, type JobCommand } from "./job.ts";
 import type { Jobs } from "./jobs.ts";
 import { formatJson } from "./present.ts";
 import type { Repository } from "./repository.ts";
 
-export interface Call {
-  /** Of the path, such as `label`. */
-  label: string;
-  query: { wait?: number; status?: string[]; stanza?: string };
-  body: { type?: (typeof BACKUP_TYPES)[number]; stanza?: string };
-  /** Aborted when the client has gone away. */
-  signal: AbortSignal;
-}
-
-export interface Answer {
-  status: number;
-  /** JSON, unless `contentType` says otherwise. */
-  text: string;
-  contentType?: string;
-  headers?: Readonly<Record<string, string>>;
-  /** Events of this job follow instead. */
-  events?: { label: string; describe(): object };
-}
-
-export interface Route {
-  method: "GET" | "POST" | "DELETE";
-  /** `:label` stands for a label. */
-  path: string;
-  summary: string;
-  query?: z.ZodType;
-  body?: z.ZodType;
-  /** What a status means. */
-  answers: Readonly<Record<number, string>>;
-  /** Without token. */
-  isPublic?: true;
-  handle(call: Call): Answer | Promise<Answer>;
-}
+export type Call = HttpCall<
+  { wait?: number; status?: string[]; stanza?: string },
+  { type?: (typeof BACKUP_TYPES)[number]; stanza?: string }
+>;
+export type Route = HttpRoute<Call["query"], Call["body"]>;
 
 /** What the routes work with. */
 export interface Api {
@@ -129,7 +103,14 @@ function stanzaOf(api: Api, given: string | undefined): string {
 
 export const json = (status: number, value: unknown): Answer => ({ status, text: formatJson(value) });
 
-export const problem = (status: number, error: string, hint?: string): Answer =>
-  json(status, hint === undefined ? { error } : { error, hint });
+export const labelOf = ({ params }: Call) => params.label ?? "";
 
-export const notFound = ({ label }: Call) => problem(404, `there is no "${label}"`);
+export const notFound = (call: Call) => problem(404, `there is no "${labelOf(call)}"`);
+
+export const about = (version: string): About => ({
+  name: "backup-api",
+  description: "Backups of PostgreSQL with pgBackRest, next to the database.",
+  version,
+  unavailable: "pgBackRest cannot be asked",
+  exampleBody: '{"type": "full"}',
+});

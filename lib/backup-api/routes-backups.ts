@@ -1,21 +1,21 @@
 /** Backups: what timescaledb-docker-ha's pgbackrest-rest.py has, and cancel, wait and events. */
 
 import { z } from "zod";
+import { type Answer, type Look, problem } from "../http/route.ts";
 import { type Backup, findBackup, listBackups } from "./backups.ts";
 import { hasEnded } from "./job.ts";
 import { detailsOf, summaryOf } from "./present.ts";
 import { FRESH_MS } from "./repository.ts";
 import {
-  type Answer,
   type Api,
   backupBody,
   type Call,
   json,
+  labelOf,
   listQuery,
   NOT_FOUND,
   notFound,
   oneQuery,
-  problem,
   type Route,
   STARTED,
   start,
@@ -38,10 +38,10 @@ export function backupRoutes(api: Api): Route[] {
   async function find(call: Call): Promise<Backup | undefined> {
     // Without it, the newest of ours would be the latest just after the start.
     if (info.latest() === null && info.failure() === null) await info.read(Number.POSITIVE_INFINITY).catch(() => {});
-    const known = findBackup(filtered(call), call.label);
+    const known = findBackup(filtered(call), labelOf(call));
     if (known !== undefined) return known;
     await info.read(FRESH_MS);
-    return findBackup(filtered(call), call.label);
+    return findBackup(filtered(call), labelOf(call));
   }
 
   async function one(call: Call): Promise<Answer> {
@@ -92,7 +92,7 @@ export function backupRoutes(api: Api): Route[] {
       summary: "The newest backup",
       query: oneQuery,
       answers: { 200: "its details", 404: "there is none" },
-      handle: (call) => one({ ...call, label: "latest" }),
+      handle: (call) => one({ ...call, params: { label: "latest" } }),
     },
     {
       method: "GET",
@@ -112,7 +112,7 @@ export function backupRoutes(api: Api): Route[] {
         const backup = await find(call);
         if (backup === undefined) return notFound(call);
         const { label } = backup;
-        return { ...json(200, {}), events: { label, describe: () => describe(findBackup(list(), label) ?? backup) } };
+        return { ...json(200, {}), events: { look: () => lookAt(describe(findBackup(list(), label) ?? backup)) } };
       },
     },
     {
@@ -122,13 +122,19 @@ export function backupRoutes(api: Api): Route[] {
       query: z.strictObject({}),
       answers: { 200: "it was cancelled, or ended just before", 404: NOT_FOUND, 409: "it has ended" },
       async handle(call) {
-        const backup = call.label === "latest" ? undefined : await find(call);
+        const backup = labelOf(call) === "latest" ? undefined : await find(call);
         if (backup === undefined) return notFound(call);
         const ended = jobs.cancel(backup.label);
-        if (ended === undefined) return problem(409, `backup ${call.label} has ended: ${backup.status}`);
+        if (ended === undefined) return problem(409, `backup ${labelOf(call)} has ended: ${backup.status}`);
         await ended;
         return json(200, await describeNow(backup));
       },
     },
   ];
+}
+
+function lookAt(details: object): Look {
+  const { status, progress } = details as { status: string; progress: { percent: number } | null };
+  const isOver = status !== "RUNNING" && status !== "REQUESTED";
+  return { status, stamp: `${status} ${progress?.percent}`, data: details, isOver };
 }

@@ -1,18 +1,19 @@
 /** Expire, verify and restore tests: what goes with backups, each a collection of its own. */
 
 import { z } from "zod";
+import { problem } from "../http/route.ts";
 import { hasEnded, type Job, type JobCommand } from "./job.ts";
 import { describeJob } from "./present.ts";
 import {
   type Api,
   type Call,
   json,
+  labelOf,
   listQuery,
   NOT_FOUND,
   notFound,
   oneQuery,
   PATHS,
-  problem,
   type Route,
   STARTED,
   stanzaBody,
@@ -31,7 +32,9 @@ export function jobRoutes(api: Api, command: keyof typeof SUMMARIES): Route[] {
   const path = PATHS[command];
   const summary = SUMMARIES[command];
   const describe = (job: Job) => describeJob(job, new Date());
-  const find = ({ label, query }: Call) => {
+  const find = (call: Call) => {
+    const { query } = call;
+    const label = labelOf(call);
     const all = jobs.list(command).filter(({ status }) => query.status === undefined || query.status.includes(status));
     return label === "latest" ? all.at(-1) : all.find((job) => job.label === label);
   };
@@ -81,7 +84,7 @@ export function jobRoutes(api: Api, command: keyof typeof SUMMARIES): Route[] {
       query: z.strictObject({}),
       answers: { 200: "it was cancelled, or ended just before", 404: NOT_FOUND, 409: "it has ended" },
       async handle(call) {
-        const job = call.label === "latest" ? undefined : find(call);
+        const job = labelOf(call) === "latest" ? undefined : find(call);
         if (job === undefined) return notFound(call);
         const ended = jobs.cancel(job.label);
         return ended === undefined

@@ -1,6 +1,9 @@
 /** The sidecar: everything of it put together, from the first line of its log to the clean end. */
 
 import { combineProblems, messageOf, RestoreError } from "../errors.ts";
+import { createApp } from "../http/app.ts";
+import { openTokens, tlsFiles } from "../http/credentials.ts";
+import { formatListen, listenProblems } from "../http/listen.ts";
 import { type Service, startService } from "../io/command.ts";
 import { withDatabase } from "../io/database.ts";
 import { postJson } from "../io/http-client.ts";
@@ -11,19 +14,17 @@ import { watchFile } from "../io/watched-file.ts";
 import type { Log } from "../log.ts";
 import type { Schedule, Settings } from "../options.ts";
 import { parseConninfo } from "../postgres/conninfo.ts";
-import { createApp } from "./app.ts";
 import { answerProblems } from "./info.ts";
 import { hasEnded, type Job } from "./job.ts";
 import { CANCEL_LIMIT_MS, type Jobs, KEPT, openJobs } from "./jobs.ts";
 import { formatEntry, newestJobs, readJournal } from "./journal.ts";
-import { formatListen, listenProblems } from "./listen.ts";
 import { createMetrics } from "./metrics.ts";
 import { afterLoss, isUndecided } from "./recover.ts";
 import { openRepository, type Repository } from "./repository.ts";
+import { about } from "./route.ts";
 import { routes } from "./routes.ts";
 import { startScheduler } from "./scheduler.ts";
 import { setUpStanzas } from "./stanzas.ts";
-import { parseTokens } from "./tokens.ts";
 
 export const BACKUP_API_OPTIONS = [
   "listen",
@@ -66,7 +67,7 @@ export const endLimit = (stopGraceMs: number) => stopGraceMs + 2 * CANCEL_LIMIT_
 /** Returns when the signal was aborted and everything has ended. Throws SETTINGS_INVALID. */
 export async function serve(options: ServeOptions): Promise<void> {
   const { settings, stanzas, log, signal } = options;
-  const tokens = openTokens(settings.tokenFile, log);
+  const tokens = openTokens(settings.tokenFile, "backup-api", log);
   const tls = tlsFiles(settings);
   const { listen, insecure } = settings;
   const problems = listenProblems(listen, { hasToken: tokens !== null, hasTls: tls !== null, isInsecure: insecure });
@@ -122,10 +123,10 @@ export async function serve(options: ServeOptions): Promise<void> {
     hasRestoreTest: settings.restoreTest?.config !== undefined,
   };
   const app = createApp({
+    about: about(options.version),
     routes: routes(api),
     tokens,
     rateLimit: settings.rateLimit,
-    version: options.version,
     log,
   });
   const onTlsProblem = (message: string) => log.error("http", message);
@@ -156,32 +157,6 @@ const aborted = (signal: AbortSignal) =>
     if (signal.aborted) resolve();
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
-
-function openTokens(file: string | undefined, log: Log): (() => string[]) | null {
-  if (file === undefined) return null;
-  const watched = watchFile(file);
-  const explain = (error: unknown) => `--token-file ${file} cannot be used: it ${messageOf(error)}`;
-  try {
-    parseTokens(watched.read());
-  } catch (error) {
-    throw new RestoreError("SETTINGS_INVALID", explain(error));
-  }
-  return () => {
-    try {
-      return parseTokens(watched.read());
-    } catch (error) {
-      // Whoever asks has shown no token: the place of the file is none of their business.
-      log.error("http", explain(error));
-      throw new RestoreError("PREFLIGHT_FAILED", "no token can be checked at present; the log of backup-api says why");
-    }
-  };
-}
-
-function tlsFiles({ tlsCertFile, tlsKeyFile }: ServeOptions["settings"]) {
-  if (tlsCertFile === undefined && tlsKeyFile === undefined) return null;
-  if (tlsCertFile !== undefined && tlsKeyFile !== undefined) return { certFile: tlsCertFile, keyFile: tlsKeyFile };
-  throw new RestoreError("SETTINGS_INVALID", "--tls-cert-file and --tls-key-file go together");
-}
 
 function launch(
   { settings, restoreTestScript }: ServeOptions,

@@ -81,8 +81,8 @@ test("each library from outside is used in one file", () => {
   expect(Object.fromEntries(names.map((name) => [name, users(name)]))).toEqual({
     execa: ["lib/io/command.ts"],
     "@hono/node-server": ["lib/io/http-server.ts"],
-    hono: ["lib/backup-api/app.ts"],
-    "prom-client": ["lib/backup-api/metrics.ts"],
+    hono: ["lib/http/app.ts"],
+    "prom-client": ["lib/http/prometheus.ts"],
     croner: ["lib/backup-api/cron.ts"],
     "cli-progress": ["lib/io/terminal.ts"],
     commander: ["lib/cli.ts"],

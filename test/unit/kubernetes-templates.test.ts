@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { listenProblems } from "../../lib/backup-api/listen.ts";
 import { BACKUP_API_OPTIONS } from "../../lib/backup-api/serve.ts";
-import { parseTokens } from "../../lib/backup-api/tokens.ts";
+import { listenProblems } from "../../lib/http/listen.ts";
+import { parseTokens } from "../../lib/http/tokens.ts";
 import { placeholdersOf } from "../../lib/patroni/templates.ts";
 import { loadSettings } from "../../lib/settings.ts";
 import { type KubernetesObject, patched, problemsOf } from "../fixtures/kubernetes.ts";

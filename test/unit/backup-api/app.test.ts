@@ -1,16 +1,16 @@
 /** The API as its clients see it: requests in, responses out, without network and without pgBackRest. */
 
 import { beforeEach, describe, expect, test } from "vitest";
-import { createApp } from "../../../lib/backup-api/app.ts";
 import { type Cached, cached } from "../../../lib/backup-api/cached.ts";
 import type { StanzaAnswer } from "../../../lib/backup-api/info.ts";
 import { readAnswer } from "../../../lib/backup-api/info.ts";
 import type { Job } from "../../../lib/backup-api/job.ts";
 import { type Jobs, openJobs } from "../../../lib/backup-api/jobs.ts";
 import type { StanzaArchive } from "../../../lib/backup-api/repository.ts";
-import type { Api, Route } from "../../../lib/backup-api/route.ts";
+import { type Api, about, type Route } from "../../../lib/backup-api/route.ts";
 import { routes } from "../../../lib/backup-api/routes.ts";
 import { RestoreError } from "../../../lib/errors.ts";
+import { createApp } from "../../../lib/http/app.ts";
 import { answer, fakeJournal, fakeLog, job, MISSING_STANZA, set } from "./samples.ts";
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
@@ -88,10 +88,10 @@ function client(change: { stanzas?: string[]; rateLimit?: number; hasRestoreTest
   };
   const table = routes(api);
   const app = createApp({
+    about: about("1.2.3"),
     routes: table,
     tokens: tokens === null ? null : () => failing(tokens ?? []),
     rateLimit: change.rateLimit ?? 10_000,
-    version: "1.2.3",
     log,
   });
   const call = (

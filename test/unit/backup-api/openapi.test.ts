@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { openApiDocument } from "../../../lib/backup-api/openapi.ts";
-import { renderPage } from "../../../lib/backup-api/page.ts";
-import type { Api, Route } from "../../../lib/backup-api/route.ts";
+import { type Api, about, type Route } from "../../../lib/backup-api/route.ts";
 import { routes } from "../../../lib/backup-api/routes.ts";
+import { openApiDocument } from "../../../lib/http/openapi.ts";
+import { renderPage } from "../../../lib/http/page.ts";
 
 const api = {
   stanzas: ["main"],
@@ -12,7 +12,7 @@ const api = {
   hasRestoreTest: true,
 } as unknown as Api;
 const table = routes(api);
-const document = openApiDocument(table, "1.2.3");
+const document = openApiDocument(table, about("1.2.3"));
 const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
 );
@@ -84,7 +84,7 @@ describe("the document is complete", () => {
   });
 
   test("restore tests are there when there is one", () => {
-    const without = openApiDocument(routes({ ...api, hasRestoreTest: false }), "1");
+    const without = openApiDocument(routes({ ...api, hasRestoreTest: false }), about("1"));
     expect(Object.keys(document.paths)).toContain("/restore-tests");
     expect(Object.keys(without.paths)).not.toContain("/restore-tests");
   });
@@ -138,7 +138,7 @@ describe("the page", () => {
       answers: { 200: evil },
       handle: () => ({ status: 200, text: "" }),
     };
-    const page = renderPage(openApiDocument([route], evil));
+    const page = renderPage(openApiDocument([route], about(evil)));
     expect(page).not.toContain("<script");
     expect(page.split("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;").length).toBeGreaterThanOrEqual(6);
   });

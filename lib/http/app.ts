@@ -1,4 +1,4 @@
-/** The API as a function from request to response: who may ask, what may be asked, and how errors look. */
+/** An API as a function from request to response: who may ask, what may be asked, and how errors look. */
 
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
@@ -10,27 +10,31 @@ import type { Log } from "../log.ts";
 import { didYouMean } from "../settings.ts";
 import { openApiDocument } from "./openapi.ts";
 import { renderPage } from "./page.ts";
-import { type Answer, type Call, problem, type Route } from "./route.ts";
+import { type About, type Answer, type Call, type Look, problem, type Route } from "./route.ts";
 import { isAuthorized } from "./tokens.ts";
 
-export interface AppOptions {
-  routes: readonly Route[];
+export interface AppOptions<Query, Body> {
+  about: About;
+  routes: readonly Route<Query, Body>[];
+  /** Where the page with all routes is. */
+  docsPath?: string;
   /** The valid tokens at this moment; null when none is needed. Throws when they cannot be read. */
   tokens: (() => readonly string[]) | null;
   /** Requests in a second from one address. */
   rateLimit: number;
-  version: string;
   log: Log;
 }
 
 type Environment = { Bindings: { address: string } };
 
-/** A backup's body is some dozen bytes. */
+/** Bodies are some dozen bytes. */
 const BODY_LIMIT = 16 * 1024;
 const JSON_TYPE = "application/json";
 
-export function createApp(options: AppOptions): (request: Request, client: { address: string }) => Promise<Response> {
-  const { routes, log } = options;
+export type App = (request: Request, client: { address: string }) => Promise<Response>;
+
+export function createApp<Query, Body>(options: AppOptions<Query, Body>): App {
+  const { about, routes, docsPath = "/", log } = options;
   const app = new Hono<Environment>({ strict: false });
   const limiter = new RateLimiterMemory({ points: options.rateLimit, duration: 1 });
 
@@ -62,21 +66,23 @@ export function createApp(options: AppOptions): (request: Request, client: { add
     }),
   );
 
-  const document = openApiDocument(routes, options.version);
+  const document = openApiDocument(routes, about);
   app.get("/openapi.json", () => respond({ status: 200, text: JSON.stringify(document, null, 2) }));
-  app.get("/", () => respond({ status: 200, text: renderPage(document), contentType: "text/html; charset=utf-8" }));
+  app.get(docsPath, () =>
+    respond({ status: 200, text: renderPage(document), contentType: "text/html; charset=utf-8" }),
+  );
 
   for (const route of routes) {
     app.on(route.method, route.path, async (context) => {
-      const refusal = route.isPublic ? undefined : authorize(options.tokens, context.req.header("authorization"));
+      const refusal = route.isPublic ? undefined : authorize(options, context.req.header("authorization"));
       if (refusal !== undefined) return respond(refusal);
-      const call: Call = {
-        label: context.req.param("label") ?? "",
-        query: parse(
-          route.query ?? z.strictObject({}),
-          multiple(new URL(context.req.url).searchParams),
-        ) as Call["query"],
-        body: route.body === undefined ? {} : (parse(route.body, await readBody(context.req.raw)) as Call["body"]),
+      const query = parse(route.query ?? z.strictObject({}), multiple(new URL(context.req.url).searchParams));
+      const body =
+        route.body === undefined ? {} : parse(route.body, await readBody(context.req.raw, about.exampleBody));
+      const call: Call<Query, Body> = {
+        params: context.req.param(),
+        query: query as Query,
+        body: body as Body,
         signal: context.req.raw.signal,
       };
       const answer = await route.handle(call);
@@ -85,7 +91,7 @@ export function createApp(options: AppOptions): (request: Request, client: { add
       return streamSSE(context, (stream) => sendEvents(stream, events));
     });
   }
-  for (const path of new Set(["/", "/openapi.json", ...routes.map((route) => route.path)])) {
+  for (const path of new Set([docsPath, "/openapi.json", ...routes.map((route) => route.path)])) {
     const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
     const allow = methods.length === 0 ? ["GET"] : methods;
     app.all(path, (context) =>
@@ -96,7 +102,7 @@ export function createApp(options: AppOptions): (request: Request, client: { add
     );
   }
   app.notFound((context) =>
-    respond(problem(404, `there is no ${context.req.path.slice(0, 200)}`, "GET / shows what there is")),
+    respond(problem(404, `there is no ${context.req.path.slice(0, 200)}`, `GET ${docsPath} shows what there is`)),
   );
   app.onError((error) => respond(answerTo(error, log)));
 
@@ -108,7 +114,10 @@ function respond({ status, text, contentType = JSON_TYPE, headers = {} }: Answer
   return new Response(`${text}\n`, { status, headers: { "Content-Type": contentType, ...safe, ...headers } });
 }
 
-function authorize(tokens: AppOptions["tokens"], header: string | undefined): Answer | undefined {
+function authorize(
+  { tokens, about }: Pick<AppOptions<unknown, unknown>, "tokens" | "about">,
+  header: string | undefined,
+): Answer | undefined {
   if (tokens === null || isAuthorized(header, tokens())) return undefined;
   return {
     ...problem(
@@ -116,7 +125,7 @@ function authorize(tokens: AppOptions["tokens"], header: string | undefined): An
       header === undefined ? "a bearer token is needed" : "the token is not valid",
       "Authorization: Bearer <token>",
     ),
-    headers: { "WWW-Authenticate": 'Bearer realm="backup-api"' },
+    headers: { "WWW-Authenticate": `Bearer realm="${about.name}"` },
   };
 }
 
@@ -124,13 +133,13 @@ function authorize(tokens: AppOptions["tokens"], header: string | undefined): An
 const misunderstood = (message: string, hint?: string) => new RestoreError("SETTINGS_INVALID", message, { hint });
 
 /** Whatever the Content-Type says: `curl --data` says that it is a form. */
-async function readBody(request: Request): Promise<unknown> {
+async function readBody(request: Request, example: string): Promise<unknown> {
   const text = await request.text();
   if (text.trim() === "") return {};
   try {
     return JSON.parse(text) ?? {};
   } catch (error) {
-    throw misunderstood(`the body is not JSON: ${messageOf(error)}`, 'such as {"type": "full"}');
+    throw misunderstood(`the body is not JSON: ${messageOf(error)}`, `such as ${example}`);
   }
 }
 
@@ -172,19 +181,17 @@ function answerTo(error: unknown, log: Log): Answer {
 const KEEP_ALIVE_MS = 15_000;
 const EVENT_EVERY_MS = 500;
 
-async function sendEvents(stream: SSEStreamingApi, { describe }: NonNullable<Answer["events"]>): Promise<void> {
-  let last = "";
+async function sendEvents(stream: SSEStreamingApi, { look }: { look(): Look }): Promise<void> {
+  let last: Look | null = null;
   let lastAt = 0;
   for (;;) {
-    const now = describe() as { status: string; progress: { percent: number } | null };
-    const stamp = `${now.status} ${now.progress?.percent}`;
-    const isOver = now.status !== "RUNNING" && now.status !== "REQUESTED";
-    if (stamp !== last || performance.now() - lastAt > KEEP_ALIVE_MS) {
-      const event = last.split(" ")[0] === now.status && !isOver ? "progress" : "status";
-      await stream.writeSSE({ event, data: JSON.stringify(now) });
-      [last, lastAt] = [stamp, performance.now()];
+    const now = look();
+    if (now.stamp !== last?.stamp || performance.now() - lastAt > KEEP_ALIVE_MS) {
+      const event = last?.status === now.status && !now.isOver ? "progress" : "status";
+      await stream.writeSSE({ event, data: JSON.stringify(now.data) });
+      [last, lastAt] = [now, performance.now()];
     }
-    if (isOver || stream.aborted || stream.closed) return;
+    if (now.isOver || stream.aborted || stream.closed) return;
     await stream.sleep(EVENT_EVERY_MS);
   }
 }

@@ -1,4 +1,4 @@
-/** Where the API may listen. Its callers start backups and see what a service consists of. */
+/** Where an API may listen. Its callers start backups and tests, and see what a service consists of. */
 
 import type { Problem } from "../restore/backup-info.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isAuthorized, parseTokens } from "../../../lib/backup-api/tokens.ts";
+import { isAuthorized, parseTokens } from "../../../lib/http/tokens.ts";
 
 const OLD = "0123456789abcdef0123456789abcdef";
 const NEW = "fedcba9876543210fedcba9876543210";

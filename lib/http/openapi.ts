@@ -1,7 +1,7 @@
 /** The OpenAPI 3.1 document of the routes: https://spec.openapis.org/oas/v3.1.0 */
 
 import { z } from "zod";
-import type { Route } from "./route.ts";
+import type { About, Route } from "./route.ts";
 
 export interface OpenApiDocument {
   openapi: string;
@@ -20,21 +20,24 @@ export interface Operation {
 }
 
 /** Of every route that needs a token, and of every route. */
-const COMMON = { 401: "no valid token", 429: "too many requests from this address", 503: "pgBackRest cannot be asked" };
+const COMMON = { 401: "no valid token", 429: "too many requests from this address" };
 
-export function openApiDocument(routes: readonly Route[], version: string): OpenApiDocument {
+/** Whatever the routes' handlers take: the document is of what they say. */
+type AnyRoute = Omit<Route, "handle">;
+
+export function openApiDocument(routes: readonly AnyRoute[], about: About): OpenApiDocument {
   const paths: OpenApiDocument["paths"] = {};
   for (const route of routes) {
     const path = route.path.replace(/:(\w+)/g, "{$1}");
     paths[path] ??= {};
-    paths[path][route.method.toLowerCase()] = operation(route);
+    paths[path][route.method.toLowerCase()] = operation(route, about);
   }
   return {
     openapi: "3.1.0",
     info: {
-      title: "backup-api of patroni-restore",
-      version,
-      description: "Backups of PostgreSQL with pgBackRest, next to the database.",
+      title: `${about.name} of patroni-restore`,
+      version: about.version,
+      description: about.description,
     },
     security: [{ bearer: [] }],
     components: { securitySchemes: { bearer: { type: "http", scheme: "bearer" } } },
@@ -42,8 +45,10 @@ export function openApiDocument(routes: readonly Route[], version: string): Open
   };
 }
 
-function operation(route: Route): Operation {
-  const answers: Record<number, string> = route.isPublic ? route.answers : { ...COMMON, ...route.answers };
+function operation(route: AnyRoute, { unavailable }: About): Operation {
+  const answers: Record<number, string> = route.isPublic
+    ? route.answers
+    : { ...COMMON, 503: unavailable, ...route.answers };
   return {
     summary: route.summary,
     ...(route.isPublic ? { security: [] } : {}),

@@ -1,4 +1,4 @@
-/** The API for people: its OpenAPI document as one page that needs nothing from anywhere else. */
+/** An API for people: its OpenAPI document as one page that needs nothing from anywhere else. */
 
 import type { OpenApiDocument, Operation } from "./openapi.ts";
 

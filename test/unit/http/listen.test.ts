@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { formatListen, isLoopback, listenProblems, parseListen } from "../../../lib/backup-api/listen.ts";
+import { formatListen, isLoopback, listenProblems, parseListen } from "../../../lib/http/listen.ts";
 
 describe("HOST:PORT", () => {
   test.each([
