@@ -2,6 +2,8 @@
 
 import { z } from "zod";
 import { cronProblem, isTimeZone } from "./backup-api/cron.ts";
+import { windowsSchema } from "./fleet/policy.ts";
+import type { Window } from "./fleet/window.ts";
 import { parseListen } from "./http/listen.ts";
 import { TARGET_TYPES } from "./postgres/target.ts";
 import { BACKUP_TYPES } from "./restore/backup-info.ts";
@@ -242,6 +244,28 @@ export const OPTIONS = {
     schema: restoreTestSchema,
     fileOnly: true,
   } satisfies Option<RestoreTestSetting> as Option<RestoreTestSetting>,
+  services: text("FILE", "services of this machine and how they are tested (YAML); Kubernetes is watched without it"),
+  record: text("CONNINFO", "PostgreSQL database that keeps the fleet's record, in a schema of its own"),
+  keepHistory: age("how long the record keeps status changes and reports", "400d"),
+  interval: age("a service is tested again after so long", "7d"),
+  jitter: age("the tests of a fleet are spread over so long", "1h"),
+  windows: {
+    placeholder: "LIST",
+    help: 'when tests may start, such as "mon-fri 22:00-06:00 Europe/Berlin"; several are separated by semicolons',
+    schema: windowsSchema,
+  } satisfies Option<Window[]> as Option<Window[]>,
+  afterBackups: optionalNumber("a service is also due after so many new backups"),
+  maxTests: number("restore tests in progress at the same time", 2),
+  maxTestsPerNamespace: optionalNumber("of these, in one namespace"),
+  maxTestsPer: {
+    placeholder: "MAP",
+    help: "of these, in each value of a group, such as {node: 1, storage_class: 4}",
+    schema: z.record(z.string().min(1), z.number().int().min(1)),
+    fileOnly: true,
+  } satisfies Option<Record<string, number>> as Option<Record<string, number>>,
+  maxWeight: optionalNumber("weight of the restore tests in progress together; a service weighs 1 unless it says more"),
+  pauseFile: text("FILE", "while this file exists no test starts"),
+  url: textWithDefault("URL", "where a running fleet answers", "http://127.0.0.1:8081"),
   dryRun: flag("say what would be done and change nothing"),
   json: flag("print the result as JSON on standard output"),
   logFormat: choice(["text", "json"], "form of the log on standard error; one JSON object per line with json", "text"),

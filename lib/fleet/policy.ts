@@ -37,7 +37,7 @@ function truth(text: string): boolean {
 }
 
 /** `;` or a list separates several, as a comma may stand between days. */
-const windows = z.preprocess(
+export const windowsSchema = z.preprocess(
   (value) => (typeof value === "string" ? value.split(";").filter((part) => part.trim() !== "") : value),
   z.array(converted(parseWindow), { error: "is not a list of windows" }),
 );
@@ -46,7 +46,7 @@ const windows = z.preprocess(
 export const policySchema = z.strictObject({
   interval: converted(interval).optional(),
   jitter: converted(parseDuration).optional(),
-  windows: windows.optional(),
+  windows: windowsSchema.optional(),
   after_backups: converted(wholeNumber).optional(),
   paused: converted(truth).optional(),
   weight: converted(wholeNumber).optional(),

@@ -3,6 +3,7 @@
  * whenever something happened; only the scheduler that leads does anything, the others keep themselves informed.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, RestoreError, reportError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatDuration } from "../units.ts";
@@ -34,8 +35,8 @@ export interface Scheduler {
   round(): Promise<void>;
   /** What the runner tells; looked at in the next round. */
   observe(observation: Observation): void;
-  /** Ends what only this process can go on with; tests that run go on. */
-  stop(): Promise<void>;
+  /** Ends what only this process can go on with, and waits until it is recorded, at most so long; tests that run go on. */
+  stop(limitMs: number): Promise<void>;
 }
 
 /** All services are looked at within so many rounds, whoever updates them. */
@@ -237,13 +238,20 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     observe(observation) {
       observations.set(observation.test, observation);
     },
-    async stop() {
+    async stop(limitMs) {
       isStopping = true;
       for (const controller of driven.values()) {
         controller.abort(new RestoreError("TERMINATED", "the scheduler is being stopped"));
       }
       const running = fleet.running().filter(({ id }) => !driven.has(id)).length;
       if (running > 0) log.info("stop", `${running} tests go on; the next scheduler follows them`);
+      const until = performance.now() + limitMs;
+      while ((driven.size > 0 || store.pending() > 0) && performance.now() < until) await sleep(50);
+      if (store.pending() > 0)
+        log.warn(
+          "stop",
+          `${store.pending()} status changes are not recorded; what is left of their tests tells the next scheduler`,
+        );
     },
   };
 }

@@ -1,0 +1,179 @@
+/** `fleet run`: everything of the scheduler put together, from the first line of its log to the clean end. */
+
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { combineProblems, messageOf } from "../errors.ts";
+import { openTokens, tlsFiles } from "../http/credentials.ts";
+import { formatListen, listenProblems } from "../http/listen.ts";
+import { exists } from "../io/files.ts";
+import { startHttpServer } from "../io/http-server.ts";
+import type { Log } from "../log.ts";
+import type { Settings } from "../options.ts";
+import type { Limits } from "./decide.ts";
+import { markService } from "./mark.ts";
+import { openStore } from "./record/store.ts";
+import type { Runner, Watch } from "./runner.ts";
+import { createScheduler } from "./scheduler.ts";
+import type { Policy } from "./service.ts";
+import { createFleet } from "./state.ts";
+import type { FleetView } from "./view.ts";
+import { createFleetMetrics } from "./web/metrics.ts";
+import { createFleetApp } from "./web/routes.ts";
+
+export const FLEET_RUN_OPTIONS = [
+  "services",
+  "record",
+  "keepHistory",
+  "interval",
+  "jitter",
+  "windows",
+  "afterBackups",
+  "maxTests",
+  "maxTestsPerNamespace",
+  "maxTestsPer",
+  "maxWeight",
+  "pauseFile",
+  "deadline",
+  "keepFailed",
+  "workDir",
+  "listen",
+  "tokenFile",
+  "tlsCertFile",
+  "tlsKeyFile",
+  "insecure",
+  "rateLimit",
+] as const;
+export type FleetRunSettings = Settings<(typeof FLEET_RUN_OPTIONS)[number]>;
+
+/** What tests the services: this machine's processes, or a cluster's. */
+export interface Place {
+  watch: Watch;
+  runner: Runner;
+}
+
+export interface ServeFleetOptions {
+  settings: FleetRunSettings;
+  place(policy: Policy): Promise<Place>;
+  /** `mark.mjs`, beside this script. */
+  markScript: string;
+  /** Without the fleet's own settings. */
+  environment: NodeJS.ProcessEnv;
+  version: string;
+  log: Log;
+  /** Aborted by SIGTERM or SIGINT. */
+  signal: AbortSignal;
+}
+
+const ROUND_MS = 1000;
+/** For tests that are being marked, status changes that are recorded, and those who wait for an answer. */
+const STOP_LIMIT_MS = 5000;
+export const FLEET_END_LIMIT_MS = 2 * STOP_LIMIT_MS;
+
+/** Returns when the signal was aborted and everything of this process has ended; tests that run go on. Throws SETTINGS_INVALID. */
+export async function serveFleet(options: ServeFleetOptions): Promise<void> {
+  const { settings, log, signal } = options;
+  const { listen, insecure } = settings;
+  const tokens = openTokens(settings.tokenFile, "fleet", log);
+  const tls = tlsFiles(settings);
+  const problems = listenProblems(listen, { hasToken: tokens !== null, hasTls: tls !== null, isInsecure: insecure });
+  if (problems.length > 0) throw combineProblems("SETTINGS_INVALID", problems);
+  const { watch, runner } = await options.place(policyOf(settings));
+
+  // Ends what waits; a status change that is being recorded has a time of its own.
+  const ending = new AbortController();
+  const name = `${hostname()}:${process.pid}`;
+  let isPaused = await pauseWanted(settings);
+  const limits = () => limitsOf(settings, isPaused);
+  const fleet = createFleet(limits);
+  const store = await openStore({
+    conninfo: settings.record as string,
+    scheduler: name,
+    keepHistoryMs: settings.keepHistory,
+    log,
+    signal,
+  });
+  try {
+    const scheduler = createScheduler({
+      ...{ fleet, store, runner, limits, name, log },
+      deadlineMs: settings.deadline,
+      keepFailed: settings.keepFailed,
+      mark: (_test, service, testSignal) =>
+        markService(service, { script: options.markScript, environment: options.environment, signal: testSignal }),
+    });
+    const view = (): FleetView => ({
+      services: fleet.views(new Date()),
+      isPaused,
+      leads: store.leads(),
+      problems: [store.problem(), watch.problem()].filter((problem) => problem !== null),
+      pending: store.pending(),
+    });
+    const app = createFleetApp({
+      api: {
+        view,
+        history: store,
+        want: (service, by) => store.want(service, by),
+        countBackup: (service, label) => store.countBackup(service, label),
+        explain: (service) => explain(fleet.get(service)?.decision.reason),
+        metrics: createFleetMetrics({ view, counters: fleet.counters, version: options.version }),
+      },
+      tokens,
+      rateLimit: settings.rateLimit,
+      version: options.version,
+      log,
+    });
+    const onTlsProblem = (message: string) => log.error("http", message);
+    const server = await startHttpServer({ listen, tls, handle: app, onTlsProblem });
+    const address = formatListen({ ...listen, port: server.port });
+    log.info("http", `listens on ${tls === null ? "http" : "https"}://${address}`, { scheduler: name });
+
+    await runner.watch(scheduler.observe, ending.signal);
+    await watch.start(
+      { update: (service) => fleet.update(service, new Date()), remove: (id) => fleet.remove(id) },
+      ending.signal,
+    );
+    log.info("watch", `${fleet.size()} services`);
+    while (!signal.aborted) {
+      isPaused = await pauseWanted(settings, isPaused, log);
+      await scheduler.round();
+      await sleep(ROUND_MS, undefined, { signal }).catch(() => {});
+    }
+    await scheduler.stop(STOP_LIMIT_MS);
+    ending.abort(signal.reason);
+    await server.close(STOP_LIMIT_MS);
+  } finally {
+    ending.abort(signal.reason);
+    await store.close();
+  }
+}
+
+function policyOf(settings: FleetRunSettings): Policy {
+  return {
+    intervalMs: settings.interval,
+    jitterMs: settings.jitter,
+    windows: settings.windows ?? [],
+    afterBackups: settings.afterBackups ?? null,
+    isPaused: false,
+    weight: 1,
+  };
+}
+
+const limitsOf = (settings: FleetRunSettings, isPaused: boolean): Limits => ({
+  tests: settings.maxTests,
+  weight: settings.maxWeight ?? Number.POSITIVE_INFINITY,
+  perNamespace: settings.maxTestsPerNamespace ?? Number.POSITIVE_INFINITY,
+  perGroup: settings.maxTestsPer ?? {},
+  isPaused,
+});
+
+async function pauseWanted({ pauseFile }: FleetRunSettings, before = false, log?: Log): Promise<boolean> {
+  if (pauseFile === undefined) return false;
+  const now = await exists(pauseFile).catch((error) => {
+    log?.warn("pause", `${pauseFile} cannot be looked at: ${messageOf(error)}`);
+    return before;
+  });
+  if (now !== before) log?.info("pause", now ? `no test starts while ${pauseFile} exists` : "tests start again");
+  return now;
+}
+
+/** The reason first; what it waits for stands behind it. */
+const explain = (reason: string | undefined) => (reason === undefined ? [] : reason.split("; waits: "));
