@@ -6,7 +6,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
+import type { Duplex as Stream } from "node:stream";
 import type { ConnectionOptions as TlsOptions } from "node:tls";
+
 import pg from "pg";
 import { messageOf, RestoreError } from "../errors.ts";
 import { type Conninfo, findPassword } from "../postgres/conninfo.ts";
@@ -120,6 +122,15 @@ export async function closeConnection(client: pg.Client): Promise<void> {
 /** Cuts the connection at once; whatever waits for it fails. */
 export function breakConnection(client: pg.Client): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
+/** Resolves when the connection is gone: closed, cut, or ended by the server. */
+export function whenGone(client: pg.Client): Promise<void> {
+  const { stream } = (client as unknown as { connection: { stream: Stream } }).connection;
+  return new Promise((resolve) => {
+    if (stream.destroyed) resolve();
+    else stream.once("close", () => resolve());
+  });
 }
 
 interface Place {

@@ -2,7 +2,7 @@
 
 import pg from "pg";
 import type { Conninfo } from "../postgres/conninfo.ts";
-import { breakConnection, closeConnection, connect } from "./connection.ts";
+import { breakConnection, closeConnection, connect, whenGone } from "./connection.ts";
 import { copyOut } from "./copy-out.ts";
 
 export type Row = Record<string, unknown>;
@@ -26,6 +26,8 @@ export interface ConnectOptions {
   /** `statement_timeout` of the session; 0 is none. */
   statementTimeoutMs?: number | undefined;
   applicationName?: string | undefined;
+  /** How long after `statementTimeoutMs` a server that says nothing is given up; 15 s unless told. */
+  silenceMs?: number | undefined;
   /** Further settings for the session, by name. */
   settings?: Readonly<Record<string, string>> | undefined;
   /** Breaks the connection when aborted; the call then throws the signal's reason. */
@@ -41,20 +43,45 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** node-postgres would turn text into JavaScript's own types and lose digits on the way. */
 const asText = { getTypeParser: () => (value: unknown) => value };
 
+/** A connection that its owner closes. */
+export interface OpenDatabase extends Database {
+  /** Resolves when the connection is gone, however that came about. */
+  ended: Promise<void>;
+  /** Cuts it at once; whatever waits for it fails. */
+  cut(): void;
+  close(): Promise<void>;
+}
+
 /** Connects, calls back and closes, whatever happens. Errors of PostgreSQL keep their SQLSTATE in `code`. */
 export async function withDatabase<T>(
   conninfo: Conninfo,
   options: ConnectOptions,
   use: (database: Database) => Promise<T>,
 ): Promise<T> {
-  const { signal, statementTimeoutMs = 0 } = options;
+  const { signal } = options;
+  const database = await openDatabase(conninfo, options);
+  const onAbort = () => database.cut();
+  signal?.addEventListener("abort", onAbort);
+  try {
+    signal?.throwIfAborted();
+    return await use(database);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    await database.close();
+  }
+}
+
+/** Connects; the signal ends the attempt only. For connections that live long: see `long-lived-database.ts`. */
+export async function openDatabase(conninfo: Conninfo, options: ConnectOptions): Promise<OpenDatabase> {
+  const { signal, statementTimeoutMs = 0, silenceMs = SILENCE_AFTER_STATEMENT_TIMEOUT_MS } = options;
   signal?.throwIfAborted();
   const client = await connect(withDatabaseName(conninfo, options.database), options, {
     application_name: options.applicationName ?? conninfo.application_name ?? "patroni-restore",
     types: asText as unknown as pg.CustomTypesConfig,
-    ...(statementTimeoutMs > 0
-      ? { query_timeout: Math.min(statementTimeoutMs + SILENCE_AFTER_STATEMENT_TIMEOUT_MS, MAX_TIMER_MS) }
-      : {}),
+    ...(statementTimeoutMs > 0 ? { query_timeout: Math.min(statementTimeoutMs + silenceMs, MAX_TIMER_MS) } : {}),
   });
   const onAbort = () => breakConnection(client);
   signal?.addEventListener("abort", onAbort);
@@ -67,24 +94,31 @@ export async function withDatabase<T>(
     for (const [name, value] of Object.entries(settings)) {
       await client.query("SELECT pg_catalog.set_config($1, $2, false)", [name, value]);
     }
-    const query: Database["query"] = async (sql, values) => {
-      const result = await client.query(sql, values as unknown[]);
-      // A text of several statements gives a result each; the last one counts.
-      return (Array.isArray(result) ? result.at(-1) : result).rows;
-    };
-    const row: Database["row"] = async (sql, values) => {
-      const rows = (await query(sql, values)) as never[];
-      if (rows.length !== 1) throw new Error(`expected one row, got ${rows.length}: ${sql.trim().slice(0, 80)}`);
-      return rows[0] as never;
-    };
-    return await use({ query, row, bytes: (copy, onValue) => copyOut(client, copy, onValue) });
   } catch (error) {
+    await closeConnection(client);
     signal?.throwIfAborted();
     throw error;
   } finally {
     signal?.removeEventListener("abort", onAbort);
-    await closeConnection(client);
   }
+  const query: Database["query"] = async (sql, values) => {
+    const result = await client.query(sql, values as unknown[]);
+    // A text of several statements gives a result each; the last one counts.
+    return (Array.isArray(result) ? result.at(-1) : result).rows;
+  };
+  return {
+    query,
+    row: async (sql, values) => onlyRow(await query(sql, values), sql),
+    bytes: (copy, onValue) => copyOut(client, copy, onValue),
+    ended: whenGone(client),
+    cut: () => breakConnection(client),
+    close: () => closeConnection(client),
+  };
+}
+
+export function onlyRow<T>(rows: readonly object[], sql: string): T {
+  if (rows.length !== 1) throw new Error(`expected one row, got ${rows.length}: ${sql.trim().slice(0, 80)}`);
+  return rows[0] as T;
 }
 
 function withDatabaseName(conninfo: Conninfo, database: string | undefined): Conninfo {
