@@ -63,6 +63,16 @@ export default defineConfig({
           hookTimeout: 180_000,
         },
       },
+      {
+        plugins,
+        test: {
+          name: "fleet",
+          include: ["test/lab/fleet/**/*.fleet.test.ts"],
+          fileParallelism: true,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
     ],
   },
 });

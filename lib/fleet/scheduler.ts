@@ -222,6 +222,12 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
           for (const controller of driven.values()) controller.abort(notLeading());
           return;
         }
+        const missing = fleet.missing();
+        if (missing.length > 0) {
+          await store.gone(missing);
+          fleet.forget(missing);
+          log.info("watch", `${missing.length} services are there no more`, { first: missing[0] });
+        }
         for (const { id, wanted } of fleet.wanted()) {
           if (wanted !== null) await store.want(id, "annotation", wanted);
         }

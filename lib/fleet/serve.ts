@@ -9,9 +9,10 @@ import { exists } from "../io/files.ts";
 import { startHttpServer } from "../io/http-server.ts";
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
+import { parseConninfo } from "../postgres/conninfo.ts";
 import type { Limits } from "./decide.ts";
 import { markService } from "./mark.ts";
-import { openStore } from "./record/store.ts";
+import { openStore } from "./record/open.ts";
 import type { Runner, Watch } from "./runner.ts";
 import { createScheduler } from "./scheduler.ts";
 import type { Policy } from "./service.ts";
@@ -65,6 +66,8 @@ export interface ServeFleetOptions {
 }
 
 const ROUND_MS = 1000;
+/** They are the bulk of the record; the figures of a test stay with it. */
+const REPORTS_KEPT_MS = 30 * 86_400_000;
 /** For tests that are being marked, status changes that are recorded, and those who wait for an answer. */
 const STOP_LIMIT_MS = 5000;
 export const FLEET_END_LIMIT_MS = 2 * STOP_LIMIT_MS;
@@ -86,11 +89,10 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
   const limits = () => limitsOf(settings, isPaused);
   const fleet = createFleet(limits);
   const store = await openStore({
-    conninfo: settings.record as string,
+    conninfo: parseConninfo(settings.record as string),
     scheduler: name,
-    keepHistoryMs: settings.keepHistory,
+    retention: { reportsMs: Math.min(settings.keepHistory, REPORTS_KEPT_MS), historyMs: settings.keepHistory },
     log,
-    signal,
   });
   try {
     const scheduler = createScheduler({
@@ -126,7 +128,11 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     const address = formatListen({ ...listen, port: server.port });
     log.info("http", `listens on ${tls === null ? "http" : "https"}://${address}`, { scheduler: name });
 
-    await runner.watch(scheduler.observe, ending.signal);
+    let wake = () => {};
+    await runner.watch((observation) => {
+      scheduler.observe(observation);
+      wake();
+    }, ending.signal);
     await watch.start(
       { update: (service) => fleet.update(service, new Date()), remove: (id) => fleet.remove(id) },
       ending.signal,
@@ -135,7 +141,12 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     while (!signal.aborted) {
       isPaused = await pauseWanted(settings, isPaused, log);
       await scheduler.round();
-      await sleep(ROUND_MS, undefined, { signal }).catch(() => {});
+      await Promise.race([
+        sleep(ROUND_MS, undefined, { signal }).catch(() => {}),
+        new Promise<void>((resolve) => {
+          wake = resolve;
+        }),
+      ]);
     }
     await scheduler.stop(STOP_LIMIT_MS);
     ending.abort(signal.reason);

@@ -53,6 +53,9 @@ export interface Fleet {
   choose(now: Date): Candidate[];
   /** Services that the record has not seen. */
   unknown(): Service[];
+  /** Services of the record that the watch does not know, until `forget`. */
+  missing(): string[];
+  forget(ids: readonly string[]): void;
   /** Services whose `wanted` was not taken up yet. */
   wanted(): Service[];
   get(id: string): ServiceView | null;
@@ -206,6 +209,10 @@ export function createFleet(limits: () => Limits): Fleet {
       return choice.start.filter((candidate) => decide(candidate, now).due);
     },
     unknown: () => [...unknown].map((id) => (entries.get(id) as Entry).service),
+    missing: () => [...standings.keys()].filter((id) => !entries.has(id)),
+    forget(ids) {
+      for (const id of ids) if (!entries.has(id)) standings.delete(id);
+    },
     wanted: () => [...wanted].map((id) => (entries.get(id) as Entry).service),
     get(id) {
       const entry = entries.get(id);

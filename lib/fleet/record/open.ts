@@ -34,6 +34,7 @@ export interface StoreOptions {
   mayLead?(): boolean;
 }
 
+const AWAY_POLL_MS = 500;
 const MIGRATION_LIMIT_MS = 30 * 60_000;
 const RETENTION_EVERY_MS = 15 * 60_000;
 /** What waits for the database when the store is closed gets so long to be written. */
@@ -167,6 +168,19 @@ export async function openStore(options: StoreOptions): Promise<Store & History>
       database.transaction(async (db) =>
         (await isLeader(db)) ? takeSlot(db, test, limits) : "this scheduler does not lead",
       ),
+    async holds(test) {
+      for (;;) {
+        try {
+          return await database.transaction(
+            async (db) =>
+              (await isLeader(db)) && (await db.query("SELECT FROM slots WHERE test = $1", [test])).length > 0,
+          );
+        } catch (error) {
+          if (!(error instanceof DatabaseAway) || closing.signal.aborted) throw error;
+          await delay(AWAY_POLL_MS, undefined, { signal: closing.signal }).catch(() => {});
+        }
+      }
+    },
     // Reports are big: they are packed at once, and wait as text.
     record: async (change) => queue.add(`${change.status} of test ${change.test}`, pack(change)),
     pending: queue.size,

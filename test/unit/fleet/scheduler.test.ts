@@ -44,7 +44,9 @@ function memory() {
     async seen(services) {
       for (const { id } of services) if (!standings.has(id)) standings.set(id, newStanding(START));
     },
-    gone: async () => {},
+    async gone(ids) {
+      for (const id of ids) standings.delete(id);
+    },
     async want(id, _by, token) {
       const before = standings.get(id) ?? newStanding(START);
       standings.set(id, { ...before, wantedAt: new Date(), wantedToken: token ?? before.wantedToken });
