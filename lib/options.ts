@@ -209,6 +209,15 @@ export const OPTIONS = {
   etcd: text("HOST:PORT", "an etcd to use; a throwaway etcd is started otherwise"),
   workDir: textWithDefault("DIR", "parent of the restore test's own directory", "/var/tmp"),
   osUser: textWithDefault("NAME", "the operating system's user that runs the servers when started as root", "postgres"),
+  testId: option(
+    "ID",
+    "name of the restore test, eight hexadecimal digits; random by default",
+    converted((value) => {
+      if (!/^[0-9a-f]{8}$/.test(value)) throw new Error(`"${value}" is not eight hexadecimal digits`);
+      return value;
+    }),
+    undefined,
+  ),
   deadline: duration("limit for the whole restore test", "24h"),
   keep: flag("keep the instance running at the end and print how to connect and how to remove it"),
   keepFailed: flag("the same, only when the verdict is not healthy"),

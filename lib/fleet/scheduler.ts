@@ -13,7 +13,7 @@ import type { Observation, Runner } from "./runner.ts";
 import type { Service } from "./service.ts";
 import type { Fleet } from "./state.ts";
 import type { History, RunningTest, Store } from "./store.ts";
-import { isEnd, newTestId, type Status, type Test, type TestEnd } from "./test.ts";
+import { changesOf, inOrder, isEnd, newTestId, type Status, type Test, type TestEnd } from "./test.ts";
 
 export interface SchedulerOptions {
   fleet: Fleet;
@@ -122,7 +122,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     try {
       let receipt: string | null = null;
       if (service.source !== null) {
-        void recordOnce(test, "marking", new Date());
+        // Waited for: a scheduler that is killed takes what was not recorded with it, and the source would be marked for nobody.
+        await orAborted(recordOnce(test, "marking", new Date()), signal);
         receipt = await options.mark(test, service, signal);
       }
       const report = previous === null ? null : ((await store.test(previous))?.report ?? null);
@@ -157,13 +158,17 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   function followOne(test: RunningTest, { changes, end }: Observation): void {
     recorded.set(test.id, new Set([...test.statuses, ...(recorded.get(test.id) ?? [])]));
-    for (const { status, at } of changes) void recordOnce(test, status, at);
+    // What went too fast to be seen is in the report.
+    const all = inOrder(end?.report ? [...changes, ...changesOf(end.report)] : changes);
+    for (const { status, at } of all) void recordOnce(test, status, at);
     if (end === null) return;
     if (cancelledAt.delete(test.id)) {
       const error = reportError(late(test));
       return void finish(test, "reaped", new Date(), { outcome: "restore", error, report: end.report });
     }
-    void finish(test, statusOf(end), new Date(end.report?.finished_at ?? Date.now()), end);
+    const endedAt = end.report?.finished_at ? new Date(end.report.finished_at) : new Date();
+    const last = all.at(-1)?.at ?? endedAt;
+    void finish(test, statusOf(end), last > endedAt ? last : endedAt, end);
   }
 
   /** Its end is recorded, or it never had a slot: whatever it is, nothing of it may stay. */
@@ -260,6 +265,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         );
     },
   };
+}
+
+/** Throws the signal's reason when that comes first. */
+function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
 }
 
 const late = ({ requestedAt, deadlineAt }: Test) =>

@@ -7,14 +7,8 @@ import { didYouMean } from "../settings.ts";
 
 /** The fleet itself decides these. */
 const OWN: readonly OptionName[] = [
-  "source",
-  "receipt",
-  "report",
-  "previousReport",
-  "keep",
-  "json",
-  "dryRun",
-  "deadline",
+  ...(["source", "receipt", "report", "previousReport", "keep", "keepFailed"] as const),
+  ...(["json", "dryRun", "deadline", "testId", "workDir"] as const),
 ];
 const ALLOWED = RESTORE_TEST_OPTIONS.filter((name) => !OWN.includes(name));
 

@@ -105,3 +105,16 @@ export function changesOf(report: Report): { status: Status; at: Date }[] {
     return status === null ? [] : [{ status, at: new Date(started_at) }];
   });
 }
+
+/**
+ * In the order in which they are reached, each once, and no time before the one of the status before it: what a scheduler
+ * saw has the time at which it was told, and what only the report knows has the true one.
+ */
+export function inOrder(changes: readonly { status: Status; at: Date }[]): { status: Status; at: Date }[] {
+  const found = STATUSES.flatMap((status) => changes.find((change) => change.status === status) ?? []);
+  let last = 0;
+  return found.map(({ status, at }) => {
+    last = Math.max(last, at.getTime());
+    return { status, at: new Date(last) };
+  });
+}

@@ -145,12 +145,9 @@ export async function removeIfEmpty(path: string): Promise<void> {
 }
 
 /** Mode 0700, also when it was there before. Fails when it belongs to another user. */
-export const makePrivateDirectory = (path: string) => makeDirectory(path, 0o700);
-
-/** With exactly this mode, also when it was there before. */
-export async function makeDirectory(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true, mode });
-  await chmod(path, mode);
+export async function makePrivateDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  await chmod(path, 0o700);
 }
 
 /** Mount points of this mount namespace; a bind mount has its parent's device number and shows only here. */

@@ -13,6 +13,7 @@ export const RESTORE_TEST_OPTIONS = [
   "dryRun",
   "etcd",
   "workDir",
+  "testId",
   "osUser",
   "deadline",
   "patroniConfig",

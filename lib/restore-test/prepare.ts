@@ -59,7 +59,7 @@ export async function prepare(context: Context<RestoreTestOption>): Promise<Prep
   const { settings, signal } = context;
   const { receipt, source, template } = await readInputs(context);
   const stanza = settings.stanza as string;
-  const layout = makeLayout(resolve(settings.workDir), stanza, randomBytes(4).toString("hex"));
+  const layout = makeLayout(resolve(settings.workDir), stanza, settings.testId ?? randomBytes(4).toString("hex"));
   const report = resolve(settings.report ?? `${settings.workDir}/patroni-restore-${layout.id}.report.json`);
   const problems: Problem[] = [];
   const noting = async <T>(find: () => Promise<T>): Promise<T | null> => {

@@ -78,7 +78,8 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
 /** Whoever waits for the report of a test that could not begin must find one. */
 async function reportRefusal({ settings, log }: Context<RestoreTestOption>, startedAt: Date, error: unknown) {
   if (settings.report === undefined || settings.dryRun) return;
-  const start = { id: randomBytes(4).toString("hex"), scope: null, stanza: settings.stanza ?? null, startedAt };
+  const id = settings.testId ?? randomBytes(4).toString("hex");
+  const start = { id, scope: null, stanza: settings.stanza ?? null, startedAt };
   const report: Report = { ...newReport(start), finished_at: new Date().toISOString(), error: reportError(error) };
   await writeAtomically(resolve(settings.report), `${JSON.stringify(report, null, 2)}\n`).catch((problem) =>
     log.error("report", messageOf(problem)),

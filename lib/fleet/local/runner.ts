@@ -1,16 +1,17 @@
 /**
- * Restore tests as processes of this machine. Each has one directory that tells everything of it, `fleet-<id>` in the work
- * directory, and goes on when the scheduler ends: the next one finds it there.
+ * Restore tests as processes of this machine. Beside the restore test's own directory each has one that tells everything of
+ * it, `fleet-<id>`, and goes on when the scheduler ends: the next one finds it there.
  */
 
 import { join } from "node:path";
 import { stringify } from "yaml";
-import { messageOf, RestoreError, reportError } from "../../errors.ts";
-import { list, makeDirectory, readTextIfExists, writeAtomically } from "../../io/files.ts";
+import { messageOf, reportError } from "../../errors.ts";
+import { list, makePrivateDirectory, readTextIfExists, writeAtomically } from "../../io/files.ts";
 import { isAlive, processStatus, terminate } from "../../io/processes.ts";
 import { followLines, isDirectory, processesBelow, type Server, startServer } from "../../io/throwaway.ts";
 import type { Log } from "../../log.ts";
 import type { Report } from "../../report/report.ts";
+import { makeLayout } from "../../restore-test/layout.ts";
 import { parseHookEvent, printedError } from "../../restore-test/relay.ts";
 import { tearDown } from "../../restore-test/teardown.ts";
 import type { Observation, Runner, TestInput } from "../runner.ts";
@@ -59,6 +60,8 @@ export function localRunner(options: LocalRunnerOptions): Runner {
   const { workDir, log } = options;
   const known = new Map<string, Known>();
   const directoryOf = (id: string) => join(workDir, `fleet-${id}`);
+  /** restore-test's own. */
+  const instanceOf = (id: string) => makeLayout(workDir, "", id);
   const fileOf = (id: string, file: keyof typeof FILES) => join(directoryOf(id), FILES[file]);
 
   const ids = async () => (await list(workDir)).flatMap((name) => DIRECTORY.exec(name)?.[1] ?? []);
@@ -121,8 +124,7 @@ export function localRunner(options: LocalRunnerOptions): Runner {
     async start(test, service, input) {
       const directory = directoryOf(test.id);
       await removeKept(service.id);
-      // The servers of the test run as another user, who must get through to its own directory.
-      await makeDirectory(directory, 0o711);
+      await makePrivateDirectory(directory);
       const add = (file: keyof typeof FILES, text: string) => writeAtomically(fileOf(test.id, file), text);
       if (input.receipt !== null) await add("receipt", input.receipt);
       if (input.previousReport !== null) await add("previous", input.previousReport);
@@ -147,8 +149,8 @@ export function localRunner(options: LocalRunnerOptions): Runner {
 
     async remove(id, { keepInstance }) {
       const service = known.get(id)?.service;
-      const directory = directoryOf(id);
-      if (keepInstance && service !== undefined && (await processesBelow(directory)).length > 0) {
+      const { directory } = instanceOf(id);
+      if (keepInstance && service !== undefined && (await isDirectory(directory))) {
         await removeKept(service);
         await writeAtomically(fileOf(id, "kept"), service);
         known.delete(id);
@@ -171,7 +173,8 @@ export function localRunner(options: LocalRunnerOptions): Runner {
         ...(input.receipt === null ? {} : { receipt: fileOf(id, "receipt") }),
         ...(input.previousReport === null ? {} : { previous_report: fileOf(id, "previous") }),
         report: fileOf(id, "report"),
-        work_dir: directoryOf(id),
+        work_dir: workDir,
+        test_id: id,
         deadline: `${left}ms`,
         keep_failed: options.keepFailed,
       },
@@ -188,14 +191,15 @@ export function localRunner(options: LocalRunnerOptions): Runner {
   }
 
   async function removeAll(id: string): Promise<void> {
-    const directory = directoryOf(id);
-    if (!(await isDirectory(directory))) return void known.delete(id);
     const one = known.get(id);
     if (one !== undefined) await stop(one, STOP_LIMIT_MS);
-    const remains = { directory, script: options.script, scope: "", namespace: "" };
     const nothing = { main: null, instance: null, etcd: null, givenEtcd: null };
-    await tearDown(remains, nothing, new AbortController().signal, log);
-    if (await isDirectory(directory)) throw new RestoreError("INTERRUPTED", `${directory} cannot be removed`);
+    for (const directory of [instanceOf(id).directory, directoryOf(id)]) {
+      if (!(await isDirectory(directory))) continue;
+      const remains = { ...instanceOf(id), directory };
+      await tearDown(remains, nothing, new AbortController().signal, log);
+      if (await isDirectory(directory)) throw new Error(`${directory} cannot be removed`);
+    }
     known.delete(id);
   }
 }

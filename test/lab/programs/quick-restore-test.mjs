@@ -9,7 +9,7 @@ const config = readFileSync(process.argv[2].slice("--config=".length), "utf8");
 const setting = (name) => new RegExp(`^${name}: "?(.*?)"?$`, "m").exec(config)?.[1];
 const stanza = setting("stanza");
 const report = setting("report");
-const place = dirname(dirname(setting("work_dir")));
+const place = dirname(setting("work_dir"));
 const lock = `${place}/runs-${stanza}`;
 const trace = (line) => appendFileSync(`${place}/trace`, `${line}\n`);
 const log = (phase, message) =>
