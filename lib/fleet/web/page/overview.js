@@ -129,10 +129,18 @@ export const linkTo = (id, test) =>
 const state = { fleet: null, only: "total", text: "", column: "verdict", direction: 1 };
 const rows = new Map();
 
+/** Said aloud, so that they stay when a narrow window shows each row as a card. */
+function nameRoles(table) {
+  table.setAttribute("role", "table");
+  for (const group of [table.tHead, ...table.tBodies]) group.setAttribute("role", "rowgroup");
+  for (const row of table.rows) row.setAttribute("role", "row");
+}
+
 export function startOverview() {
-  const head = document.querySelector("#services thead tr");
+  nameRoles(find("services"));
+  const head = find("services").tHead.rows[0];
   for (const { key, label } of COLUMNS) {
-    const button = h("button", { type: "button", onclick: () => sortBy(key) }, label);
+    const button = h("button", { type: "button", class: "sort", onclick: () => sortBy(key) }, label);
     head.append(h("th", { scope: "col", role: "columnheader", "data-column": key }, button));
   }
   find("filter").addEventListener("input", ({ target }) => {
@@ -142,7 +150,7 @@ export function startOverview() {
   for (const { key, label } of COUNTS) {
     const button = h(
       "button",
-      { type: "button", "data-count": key, onclick: () => showOnly(key) },
+      { type: "button", class: "count", "data-count": key, onclick: () => showOnly(key) },
       h("b"),
       ` ${label}`,
     );
@@ -253,7 +261,7 @@ function drawRows(services) {
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
   const isSame = wanted.length === body.children.length && wanted.every((row, n) => row === body.children[n]);
   if (!isSame) body.replaceChildren(...wanted);
-  if (focused !== null && focused.isConnected) focused.focus({ preventScroll: true });
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
   const known = new Set(state.fleet.services.map(({ id }) => id));
   for (const id of rows.keys()) if (!known.has(id)) rows.delete(id);
 }
