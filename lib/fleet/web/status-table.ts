@@ -75,7 +75,7 @@ function services(fleet: FleetJson, width: number, paint: Paint): string {
   const now = Date.parse(fleet.now);
   const rows = fleet.services.toSorted(byUrgency).map((one) => ({
     group: one.group,
-    cells: [one.id, WORDS[one.verdict], provenOf(one), rtoOf(one), nextOf(one, now), whyOf(one)],
+    cells: [one.id, WORDS[one.verdict], provenOf(one), rtoOf(one), nextOf(one, now), whyOf(one)].map(harmless),
   }));
   const texts = [HEAD, ...rows.map(({ cells }) => cells)];
   const widths = [30, 14, 14, 10, 18].map((most, n) =>
@@ -87,6 +87,9 @@ function services(fleet: FleetJson, width: number, paint: Paint): string {
   return [row(HEAD, colWidths, (text) => text), ...shown].join("\n");
 }
 
+/** Names and errors come from elsewhere, and a terminal obeys some characters. */
+const harmless = (text: string) => text.replace(/\p{Cc}+/gu, " ");
+
 /** As cli-table3 would, in a hundredth of its time: a fleet has thousands of rows. `emphasize` is for the verdict. */
 function row(cells: readonly string[], widths: readonly number[], emphasize: (text: string) => string): string {
   const broken = cells.map((text, n) => breakable(text, widths[n] ?? WIDTH).split("\n"));
@@ -96,7 +99,7 @@ function row(cells: readonly string[], widths: readonly number[], emphasize: (te
       .map((lines, n) => {
         const text = lines[line] ?? "";
         const padded = RIGHT.includes(n) ? text.padStart(widths[n] ?? 0) : text.padEnd(widths[n] ?? 0);
-        return n === VERDICT ? padded.replace(text, emphasize) : padded;
+        return n === VERDICT && text !== "" ? padded.replace(text, emphasize) : padded;
       })
       .join("  ")
       .trimEnd(),
@@ -166,8 +169,9 @@ export function describeExplanation(service: ServiceDetailsJson, { color, width 
   const shown = rows.filter((row): row is [string, string] => row[1] !== null);
   const label = Math.max(...shown.map(([name]) => name.length));
   const grid = plainTable({ colWidths: [label, limit - label - 2] });
-  for (const [name, value] of shown) grid.push([name, breakable(value, limit - label - 2)]);
-  return `${service.id}: ${paint(WORDS[service.verdict], COLORS[service.group])}\n\n${lines(grid)}\n`;
+  for (const [name, value] of shown)
+    grid.push([name, breakable(value.split("\n").map(harmless).join("\n"), limit - label - 2)]);
+  return `${harmless(service.id)}: ${paint(WORDS[service.verdict], COLORS[service.group])}\n\n${lines(grid)}\n`;
 }
 
 function decisionOf({ next: { due, at } }: ServiceJson, now: number): string {
