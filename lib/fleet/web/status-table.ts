@@ -49,7 +49,7 @@ function headline({ counts, leads }: FleetJson): string {
     `${counts.total} ${counts.total === 1 ? "service" : "services"}`,
     `${counts.healthy} healthy`,
     `${counts.failing} failing`,
-    `${counts.error} could not be tested`,
+    `${counts.error} inconclusive`,
     `${counts.never} never tested`,
     `${counts.due} due`,
     `${counts.in_progress} in progress`,

@@ -133,7 +133,7 @@ describe("the fleet at a glance", () => {
     expect(counts).toEqual([
       "10 services",
       "2 failing",
-      "1 could not be tested",
+      "1 inconclusive",
       "1 never tested",
       "6 healthy",
       "2 due",

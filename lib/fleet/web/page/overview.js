@@ -9,7 +9,7 @@ const MOST_ROWS = 1000;
 const COUNTS = [
   { key: "total", label: "services", matches: () => true },
   { key: "failing", label: "failing", matches: (one) => one.group === "failing" },
-  { key: "error", label: "could not be tested", matches: (one) => one.group === "error" },
+  { key: "error", label: "inconclusive", matches: (one) => one.group === "error" },
   { key: "never", label: "never tested", matches: (one) => one.group === "never" },
   { key: "healthy", label: "healthy", matches: (one) => one.group === "healthy" },
   { key: "due", label: "due", matches: (one) => one.next.due && one.running === null },
@@ -101,6 +101,8 @@ const COLUMNS = [
 
 /** Some delay is normal: limits, windows, one test that could not be made. */
 const isOld = (one) => one.age_seconds > 2 * one.interval_seconds;
+
+const SHORT = ["rto", "last", "proven"];
 
 /** In progress, then due, then by time. */
 function nextAt(one) {
@@ -255,7 +257,7 @@ function drawRows(services) {
       redraw(row.children[n], column.stamp(one), () => column.draw(one));
       row.children[n].hidden = false;
     });
-    row.className = one.group;
+    row.className = one.group === "failing" || one.problem !== null ? "trouble" : "";
     return row;
   });
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
@@ -270,7 +272,7 @@ function newRow() {
   const cells = COLUMNS.map(({ key, label }, n) =>
     n === 0
       ? h("th", { scope: "row", role: "rowheader", "data-column": key })
-      : h("td", { role: "cell", "data-column": key, "data-label": label }),
+      : h("td", { role: "cell", "data-column": key, "data-label": label, class: SHORT.includes(key) && "short" }),
   );
   return h("tr", { role: "row" }, cells);
 }
