@@ -8,7 +8,11 @@ function fill(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children
+      .flat(Number.POSITIVE_INFINITY)
+      .filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -34,7 +38,7 @@ export function redraw(element, data, draw) {
   element.stamp = stamp;
   const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const drawn = draw();
-  element.replaceChildren(...[drawn].flat().filter(Boolean));
+  element.replaceChildren(...[drawn].flat(Number.POSITIVE_INFINITY).filter(Boolean));
   element.hidden = element.childNodes.length === 0;
   if (key !== undefined) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }

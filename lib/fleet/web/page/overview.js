@@ -9,7 +9,7 @@ const MOST_ROWS = 1000;
 const COUNTS = [
   { key: "total", label: "services", matches: () => true },
   { key: "failing", label: "failing", matches: (one) => one.group === "failing" },
-  { key: "error", label: "could not be tested", matches: (one) => one.group === "error" },
+  { key: "error", label: "inconclusive", matches: (one) => one.group === "error" },
   { key: "never", label: "never tested", matches: (one) => one.group === "never" },
   { key: "healthy", label: "healthy", matches: (one) => one.group === "healthy" },
   { key: "due", label: "due", matches: (one) => one.next.due && one.running === null },
@@ -102,6 +102,8 @@ const COLUMNS = [
 /** Some delay is normal: limits, windows, one test that could not be made. */
 const isOld = (one) => one.age_seconds > 2 * one.interval_seconds;
 
+const SHORT = ["rto", "last", "proven"];
+
 /** In progress, then due, then by time. */
 function nextAt(one) {
   if (one.running !== null) return -2;
@@ -129,10 +131,18 @@ export const linkTo = (id, test) =>
 const state = { fleet: null, only: "total", text: "", column: "verdict", direction: 1 };
 const rows = new Map();
 
+/** Said aloud, so that they stay when a narrow window shows each row as a card. */
+function nameRoles(table) {
+  table.setAttribute("role", "table");
+  for (const group of [table.tHead, ...table.tBodies]) group.setAttribute("role", "rowgroup");
+  for (const row of table.rows) row.setAttribute("role", "row");
+}
+
 export function startOverview() {
-  const head = document.querySelector("#services thead tr");
+  nameRoles(find("services"));
+  const head = find("services").tHead.rows[0];
   for (const { key, label } of COLUMNS) {
-    const button = h("button", { type: "button", onclick: () => sortBy(key) }, label);
+    const button = h("button", { type: "button", class: "sort", onclick: () => sortBy(key) }, label);
     head.append(h("th", { scope: "col", role: "columnheader", "data-column": key }, button));
   }
   find("filter").addEventListener("input", ({ target }) => {
@@ -142,7 +152,7 @@ export function startOverview() {
   for (const { key, label } of COUNTS) {
     const button = h(
       "button",
-      { type: "button", "data-count": key, onclick: () => showOnly(key) },
+      { type: "button", class: "count", "data-count": key, onclick: () => showOnly(key) },
       h("b"),
       ` ${label}`,
     );
@@ -247,13 +257,13 @@ function drawRows(services) {
       redraw(row.children[n], column.stamp(one), () => column.draw(one));
       row.children[n].hidden = false;
     });
-    row.className = one.group;
+    row.className = one.group === "failing" || one.problem !== null ? "trouble" : "";
     return row;
   });
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
   const isSame = wanted.length === body.children.length && wanted.every((row, n) => row === body.children[n]);
   if (!isSame) body.replaceChildren(...wanted);
-  if (focused !== null && focused.isConnected) focused.focus({ preventScroll: true });
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
   const known = new Set(state.fleet.services.map(({ id }) => id));
   for (const id of rows.keys()) if (!known.has(id)) rows.delete(id);
 }
@@ -262,7 +272,7 @@ function newRow() {
   const cells = COLUMNS.map(({ key, label }, n) =>
     n === 0
       ? h("th", { scope: "row", role: "rowheader", "data-column": key })
-      : h("td", { role: "cell", "data-column": key, "data-label": label }),
+      : h("td", { role: "cell", "data-column": key, "data-label": label, class: SHORT.includes(key) && "short" }),
   );
   return h("tr", { role: "row" }, cells);
 }

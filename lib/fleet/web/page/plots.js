@@ -171,7 +171,7 @@ export function agePlot(service, tests, now, width) {
     below([from, until], x, until - from),
   ]);
   const groups = [...new Set(tests.map(({ end }) => groupOf(end.outcome)))];
-  const names = { healthy: "healthy test", failing: "failed test", error: "could not be tested" };
+  const names = { healthy: "healthy test", failing: "failed test", error: "inconclusive" };
   figure.append(
     legend([
       ["age of the proof", "age"],

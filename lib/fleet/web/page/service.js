@@ -129,6 +129,8 @@ const factsOf = ({ now, age_seconds, tests, running, ...rest }) => rest;
 
 function drawFacts(service) {
   const { next, policy, figures, explanation } = service;
+  // What there is to say beyond the reason.
+  const why = explanation.filter((sentence) => sentence !== next.reason);
   const every = `every ${wholeDuration(service.interval_seconds * 1000)}`;
   const jitter = policy.jitter_seconds > 0 ? `, spread over ${wholeDuration(policy.jitter_seconds * 1000)}` : "";
   const after = policy.after_backups === null ? "" : `, and after ${policy.after_backups} new backups`;
@@ -142,19 +144,16 @@ function drawFacts(service) {
     ["Last test", service.last_test === null ? "none yet" : relative("ago", service.last_test.ended_at)],
     [
       "Next test",
-      [
-        next.due ? "due" : next.at === null ? "not by itself" : relative("in", next.at),
-        explanation.length === 0 ? `: ${next.reason}` : null,
-      ],
+      [next.due ? "due" : next.at === null ? "not by itself" : relative("in", next.at), `: ${next.reason}`],
     ],
     [
-      "Why",
-      explanation.length === 0
+      "It waits for",
+      why.length === 0
         ? null
         : h(
             "ul",
             {},
-            explanation.map((sentence) => h("li", {}, sentence)),
+            why.map((sentence) => h("li", {}, sentence)),
           ),
     ],
     ["Tested", `${every}${jitter}${after}${service.paused ? "; paused" : ""}`],
@@ -232,7 +231,9 @@ function drawHistory({ id, tests }) {
             "tr",
             { role: "row", class: isChosen ? "chosen" : "" },
             h("th", { scope: "row", role: "rowheader" }, link),
-            cells.map((cell, n) => h("td", { role: "cell", "data-label": titles[n + 1] }, cell)),
+            cells.map((cell, n) =>
+              h("td", { role: "cell", class: n < 4 && "short", "data-label": titles[n + 1] }, cell),
+            ),
           );
         }),
       ),
