@@ -73,6 +73,7 @@ export async function openStore(options: StoreOptions): Promise<Store & History>
     prepare,
     onConnected: () => {
       changes.reset();
+      leader.sessionMade();
       log.info("fleet", "connected to the record");
     },
     onAway: (problem) => {
