@@ -1,5 +1,6 @@
 /** The fleet's record against a real PostgreSQL: who may do what at once, and what is left after everything that can happen. */
 
+import { appendFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
@@ -20,9 +21,20 @@ import type { SchedulerSettings } from "./fleet-scheduler.ts";
 import { type Service as Process, signalProcess, waitFor } from "./process.ts";
 import { query, startPostgres, startSource, value } from "./source.ts";
 
-const lab = useLab("fleet-record", async (lab) => ({
-  source: await startSource(lab, { stanza: "record", parameters: { archive_mode: "off", max_connections: 100 } }),
-}));
+const lab = useLab("fleet-record", async (lab) => {
+  const source = await startSource(lab, {
+    stanza: "record",
+    parameters: { archive_mode: "off", max_connections: 100 },
+  });
+  const extension = "SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'";
+  const hasTimescale = (await value(source, extension)) === "1";
+  if (hasTimescale) {
+    await query(source, "ALTER SYSTEM SET shared_preload_libraries = 'timescaledb'");
+    await source.service.stop("SIGINT");
+    source.service = await startPostgres(lab, source);
+  }
+  return { source, hasTimescale };
+});
 
 const LIMITS: Limits = {
   tests: 3,
@@ -777,5 +789,99 @@ describe("with time", () => {
         is_current: "t",
       },
     ]);
+  });
+});
+
+/** Debian has no package of it: these run where somebody has installed it for the newest PostgreSQL, or PG_BIN's. */
+describe("with TimescaleDB", () => {
+  const retentionPolicy = (conninfo: string) =>
+    ask(
+      conninfo,
+      `SELECT proc_name, coalesce(config->>'drop_after', config->>'compress_after') AS after
+       FROM timescaledb_information.jobs WHERE hypertable_name = 'status_changes' ORDER BY proc_name`,
+    );
+  const removeOldOf = async (conninfo: string) => {
+    const database = openLongLivedDatabase(parseConninfo(conninfo), sessionOptions("retention"));
+    await database.firstAttempt;
+    const removed = await removeOld(database, { reportsMs: 30 * DAY_MS, historyMs: 400 * DAY_MS }, () => true);
+    await database.close();
+    return removed;
+  };
+
+  test("status changes move into a hypertable with its policies, as a role that owns only the schema", async (context) => {
+    context.skip(!lab().hasTimescale, "TimescaleDB is not installed");
+    const admin = await newDatabase();
+    await query(
+      { conninfo: admin },
+      "CREATE ROLE tiger LOGIN; CREATE SCHEMA patroni_restore_fleet AUTHORIZATION tiger",
+    );
+    const conninfo = formatConninfo({ ...parseConninfo(admin), user: "tiger" });
+    const before = await openLeader(conninfo, "before");
+    const begun = newTest("ns/one");
+    await before.begin(begun, LIMITS);
+    await before.close();
+    await query(
+      { conninfo: admin },
+      `CREATE SCHEMA "Time Scale"; CREATE EXTENSION timescaledb SCHEMA "Time Scale";
+       GRANT USAGE ON SCHEMA "Time Scale" TO tiger`,
+    );
+    const store = await openLeader(conninfo, "after");
+    expect(store.log).toContain("status changes are kept in a hypertable");
+    await store.record(change(begun, "marking"));
+    await store.record(change(begun, "marking"));
+    await store.record(change(begun, "error", { end: failed }));
+    const rows = await ask(conninfo, "SELECT status FROM status_changes ORDER BY recorded_at");
+    expect(rows.map(({ status }) => status)).toEqual(["requested", "marking", "error"]);
+    expect(await askOne(conninfo, `SELECT count(*) > 0 FROM "Time Scale".show_chunks('status_changes')`)).toBe("t");
+    expect(await retentionPolicy(conninfo)).toEqual([
+      { proc_name: "policy_compression", after: "14 days" },
+      { proc_name: "policy_retention", after: "9600:00:00" },
+    ]);
+    expect(await removeOldOf(conninfo)).toEqual({ reports: 0, tests: 0, changes: 0 });
+    await store.close();
+    const shorter = { retention: { reportsMs: DAY_MS, historyMs: 100 * DAY_MS } };
+    const again = await open(conninfo, "again", shorter);
+    expect(again.log.join()).not.toMatch(/hypertable|TimescaleDB/);
+    expect((await retentionPolicy(conninfo))[1]?.after).toBe("2400:00:00");
+  });
+
+  test("a status that comes late goes into a chunk that is compressed already", async (context) => {
+    context.skip(!lab().hasTimescale, "TimescaleDB is not installed");
+    const conninfo = await newDatabase();
+    await query({ conninfo }, "CREATE EXTENSION timescaledb");
+    const store = await openLeader(conninfo);
+    const begun = newTest("ns/one", { requestedAt: new Date(Date.now() - 60 * DAY_MS) });
+    await store.begin(begun, LIMITS);
+    await ask(conninfo, "SELECT public.compress_chunk(c) FROM public.show_chunks('status_changes') c");
+    const at = new Date(Date.now() - 60 * DAY_MS + 1000);
+    await store.record(change(begun, "marking", { at }));
+    await store.record(change(begun, "error", { end: failed }));
+    expect(await askOne(conninfo, "SELECT string_agg(status, ' ' ORDER BY at) FROM status_changes")).toBe(
+      "requested marking error",
+    );
+  });
+
+  test("of the Apache edition there is a hypertable, and the leader itself removes what is old", async (context) => {
+    context.skip(!lab().hasTimescale, "TimescaleDB is not installed");
+    const { source } = lab();
+    const restart = async (license: string) => {
+      // The server that is not told of the extension refuses ALTER SYSTEM.
+      await appendFile(`${source.dataDir}/postgresql.conf`, `timescaledb.license = '${license}'\n`);
+      await source.service.stop("SIGINT");
+      source.service = await startPostgres(lab(), source);
+    };
+    await restart("apache");
+    cleanUps.push(() => restart("timescale"));
+    const conninfo = await newDatabase();
+    await query({ conninfo }, "CREATE EXTENSION timescaledb");
+    const store = await openLeader(conninfo);
+    expect(store.log).toContain("status changes are kept in a hypertable");
+    expect(store.log.join()).not.toContain("could not be used");
+    expect(await retentionPolicy(conninfo)).toEqual([]);
+    const begun = newTest("ns/one", { requestedAt: new Date(Date.now() - 500 * DAY_MS) });
+    await store.begin(begun, LIMITS);
+    await store.record(change(begun, "error", { end: failed }));
+    expect(await removeOldOf(conninfo)).toEqual({ reports: 0, tests: 0, changes: 1 });
+    expect(await askOne(conninfo, "SELECT string_agg(status, ' ') FROM status_changes")).toBe("error");
   });
 });
