@@ -2,6 +2,7 @@
 
 import { appendFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { connect as connectTo, createServer, type Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { RestoreError } from "../../lib/errors.ts";
@@ -135,6 +136,45 @@ function startScheduler(settings: SchedulerSettings): Process {
     return scheduler.ended;
   });
   return scheduler;
+}
+
+/** When it is told to, it hands on the next COMMIT, waits for the server's answer, and cuts the connection instead. */
+async function startForgetfulProxy(target: number) {
+  const port = await lab().freePort();
+  let [isAsked, forgotten] = [false, 0];
+  const sockets = new Set<Socket>();
+  const listener = createServer((client) => {
+    const upstream = connectTo(target, "127.0.0.1");
+    let isForgetting = false;
+    client.on("data", (data) => {
+      if (isAsked && data.includes("COMMIT\0")) [isAsked, isForgetting] = [false, true];
+      upstream.write(data);
+    });
+    upstream.on("data", (data) => {
+      if (!isForgetting) return client.write(data);
+      forgotten++;
+      client.destroy();
+    });
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from);
+      from.on("close", () => to.destroy()).on("error", () => to.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => listener.listen(port, "127.0.0.1", resolve));
+  cleanUps.push(async () => {
+    listener.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return {
+    port,
+    forgotten: () => forgotten,
+    forgetNext() {
+      isAsked = true;
+    },
+  };
 }
 
 const endSessions = (conninfo: string, scheduler: string) =>
@@ -506,6 +546,30 @@ describe("status changes", () => {
     expect(await askOne(conninfo, "SELECT count(*) FROM slots")).toBe("0");
     await waitFor("it to lead again", () => store.leads());
     expect((await store.changes()).standings.size).toBe(3);
+  });
+
+  test("and slots whose COMMIT is done and never answered are not taken twice", async () => {
+    const conninfo = await newDatabase();
+    const proxy = await startForgetfulProxy(Number(parseConninfo(conninfo).port));
+    const store = await openLeader(formatConninfo({ ...parseConninfo(conninfo), port: String(proxy.port) }));
+    const begun = newTest("ns/one");
+    proxy.forgetNext();
+    await expect(store.begin(begun, LIMITS)).rejects.toThrow(/the database is away/);
+    await waitFor("it to lead again", () => store.leads());
+    expect((await store.changes()).running).toMatchObject([{ id: begun.id, scheduler: "a" }]);
+    expect(await store.begin(begun, LIMITS)).toBeNull();
+    for (const status of ["marking", "error"] as const) {
+      proxy.forgetNext();
+      await store.record(change(begun, status, status === "error" ? { end: failed } : {}));
+    }
+    expect(proxy.forgotten()).toBe(3);
+    const counts = "SELECT status, count(*) FROM status_changes GROUP BY status ORDER BY status";
+    expect(await ask(conninfo, counts)).toEqual(
+      ["error", "marking", "requested"].map((status) => ({ status, count: "1" })),
+    );
+    expect(await ask(conninfo, "SELECT attempts, last_test FROM services")).toEqual([
+      { attempts: "1", last_test: begun.id },
+    ]);
   });
 
   test("whose session dies while they are written are written once", async () => {
