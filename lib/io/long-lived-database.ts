@@ -32,7 +32,7 @@ export type TransactionMode = "" | "ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 export interface LongLivedOptions extends Omit<ConnectOptions, "signal"> {
   /** Work before anybody else's on each new connection; when it throws, the connection counts as failed. */
-  prepare?(database: Database): Promise<void>;
+  prepare?(database: Database, signal: AbortSignal): Promise<void>;
   onConnected?(): void;
   /** Once each time it is lost or can't be made, with the reason; the same reason is not told twice in a row. */
   onAway?(problem: string): void;
@@ -66,7 +66,7 @@ export function openLongLivedDatabase(conninfo: Conninfo, options: LongLivedOpti
       signal: closing.signal,
     });
     try {
-      await options.prepare?.(database);
+      await options.prepare?.(database, closing.signal);
       return database;
     } catch (error) {
       await database.close();

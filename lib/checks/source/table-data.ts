@@ -22,12 +22,16 @@ import { type Relation, unitOf } from "../relations.ts";
 
 interface Read {
   rows: number;
+  /** Of the table, in the ranges that the receipt knows. */
+  comparedBlocks: number;
   /** What the receipt knows of it; empty when it only was to be read. */
   compared: { expected: Range & { count: number; digest: string }; found: RangeDigest }[];
 }
 
 export interface TableDataFacts {
   items: Looked<Read>[];
+  /** Of all tables here. */
+  blocks: number;
   /** Tables of the receipt that are not here. */
   missing: { database: string; name: string }[];
   notCovered: NotCovered[];
@@ -61,6 +65,7 @@ export const tableData: Check<TableDataFacts> = {
     const here = new Set(seen.map((t) => JSON.stringify([t.database, t.name])));
     return {
       items,
+      blocks: seen.reduce((sum, t) => sum + t.blocks, 0),
       missing: [...known.values()].filter(
         (t) => t.ranges.length > 0 && !here.has(JSON.stringify([t.database, t.name])),
       ),
@@ -74,6 +79,7 @@ export const tableData: Check<TableDataFacts> = {
     const reads = facts.items.flatMap(({ outcome }) => (outcome.kind === "done" ? [outcome.value] : []));
     const rows = reads.reduce((sum, read) => sum + read.rows, 0);
     const compared = reads.reduce((sum, read) => sum + read.compared.length, 0);
+    const comparedBlocks = reads.reduce((sum, read) => sum + read.comparedBlocks, 0);
     const comparedRows = reads.reduce((sum, read) => sum + read.compared.reduce((n, c) => n + c.expected.count, 0), 0);
     const missing = facts.missing.map(({ database, name }) => ({ database, object: name, what: "is missing here" }));
     const judgement = judgeFindings(
@@ -102,7 +108,15 @@ export const tableData: Check<TableDataFacts> = {
       coverage: {
         "table-data": {
           ...id,
-          ...(receipt === null ? {} : { compared_ranges: compared, compared_rows: comparedRows, moved_ranges: moved }),
+          ...(receipt === null
+            ? {}
+            : {
+                compared_ranges: compared,
+                compared_rows: comparedRows,
+                compared_blocks: comparedBlocks,
+                of_blocks: facts.blocks,
+                moved_ranges: moved,
+              }),
         },
       },
     };
@@ -164,7 +178,7 @@ async function readUnit(
     if (unit.kind === "read" || manifest === undefined) {
       const sql = readRangeSql(table, ranges[0] as Range, edge.serverVersion);
       const [row] = await session.query(`${SETTINGS}; ${sql}`);
-      return { rows: Number(row?.count), compared: [] };
+      return { rows: Number(row?.count), comparedBlocks: 0, compared: [] };
     }
     const nextXid = asked.evidence?.recovered?.next_xid ?? manifest.next_xid;
     const sql = digestRangesSql(table, ranges, { horizon: manifest.horizon, seed: manifest.seed, nextXid });
@@ -173,7 +187,7 @@ async function readUnit(
       expected: { from, to, count, digest },
       found: found[i] as RangeDigest,
     }));
-    return { rows: compared.reduce((sum, c) => sum + c.found.count, 0), compared };
+    return { rows: compared.reduce((sum, c) => sum + c.found.count, 0), comparedBlocks: blocks, compared };
   });
 }
 

@@ -23,6 +23,8 @@ const HELD = `SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 
 export interface Leader {
   leads(): boolean;
+  /** There is a session: the lock may be free. */
+  sessionMade(): void;
   /** The session is gone, and the lock with it. */
   sessionLost(): void;
   /** Gives the lock away. */
@@ -33,6 +35,7 @@ export interface Leader {
 export function standForLeader(database: LongLivedDatabase, log: Log, isWanted: () => boolean): Leader {
   const stopping = new AbortController();
   let holds = false;
+  let wake = () => {};
   let confirmedAt = Number.NEGATIVE_INFINITY;
 
   function become(isLeader: boolean, why: string): void {
@@ -61,13 +64,19 @@ export function standForLeader(database: LongLivedDatabase, log: Log, isWanted: 
       await ask().catch((error) => {
         if (!(error instanceof DatabaseAway)) log.warn("fleet", `cannot ask who leads: ${messageOf(error)}`);
       });
-      await delay(EVERY_MS, undefined, { signal: stopping.signal }).catch(() => {});
+      await Promise.race([
+        delay(EVERY_MS, undefined, { signal: stopping.signal }).catch(() => {}),
+        new Promise<void>((resolve) => {
+          wake = resolve;
+        }),
+      ]);
     }
   }
 
   const done = loop();
   return {
     leads: () => holds && performance.now() - confirmedAt < BELIEVED_FOR_MS,
+    sessionMade: () => wake(),
     sessionLost: () => become(false, "the database is away"),
     async stop() {
       stopping.abort();

@@ -22,7 +22,7 @@ export async function schemaVersion(db: Database): Promise<number | null> {
   if (Number(state.server) < OLDEST_SERVER * 10_000) {
     throw new RestoreError("SETTINGS_INVALID", `the record needs PostgreSQL ${OLDEST_SERVER} or newer`);
   }
-  if (state.usage === "f") throw await notAllowed(db, `GRANT USAGE, CREATE ON SCHEMA ${SCHEMA}`);
+  if (state.usage === "f") throw await notAllowed(db, `GRANT USAGE ON SCHEMA ${SCHEMA}`);
   if (Number(state.relations) === 0) return null;
   // information_schema shows only what the role may use.
   if (Number(state.columns) !== 2) {

@@ -53,7 +53,7 @@ export async function openStore(options: StoreOptions): Promise<Store & History>
   let isPrepared = false;
 
   /** At the first connection in full; at later ones the server may be another. */
-  async function prepare(db: Database): Promise<void> {
+  async function prepare(db: Database, signal: AbortSignal): Promise<void> {
     if (!isPrepared || (await schemaVersion(db)) !== MIGRATIONS.length) {
       const settings = { ...session.settings, lock_timeout: "0" };
       const long = { ...session, settings, statementTimeoutMs: MIGRATION_LIMIT_MS, signal };
@@ -74,6 +74,7 @@ export async function openStore(options: StoreOptions): Promise<Store & History>
     prepare,
     onConnected: () => {
       changes.reset();
+      leader.sessionMade();
       log.info("fleet", "connected to the record");
     },
     onAway: (problem) => {

@@ -6,6 +6,7 @@
 import { type Database, quoteIdentifier } from "../../io/database.ts";
 import type { Log } from "../../log.ts";
 import { SCHEMA } from "./schema.ts";
+import { LOCK_CLASS, LOCKS } from "./session.ts";
 
 const CHUNK = "7 days";
 const COMPRESS_AFTER = "14 days";
@@ -17,6 +18,8 @@ export async function useTimescale(db: Database, retentionMs: number, log: Log):
      FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'`,
   );
   if (extension === undefined) return;
+  // Of several schedulers that start at once one does it; the end of the session gives the lock away.
+  await db.query("SELECT pg_advisory_lock($1, $2)", [LOCK_CLASS, LOCKS.migrate]);
   // Its functions live where it was installed, and that is not in our search_path.
   const call = (name: string) => `${quoteIdentifier(extension.schema ?? "public")}.${name}`;
   const [before] = await db.query(

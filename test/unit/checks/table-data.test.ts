@@ -35,14 +35,16 @@ const facts = (
         kind: "done",
         value: {
           rows: 10,
+          comparedBlocks: 128,
           compared: [
             { expected: { from: 128, to: 256, count: 10, digest: "a" }, found: { from: 128, to: 256, ...found } },
           ],
         },
       },
     },
-    { relation, outcome: { kind: "done", value: { rows: 90, compared: [] } } },
+    { relation, outcome: { kind: "done", value: { rows: 90, comparedBlocks: 0, compared: [] } } },
   ],
+  blocks: 512,
   missing: [],
   notCovered: [],
   ...change,
@@ -53,7 +55,17 @@ describe("table-data", () => {
     expect(tableData.judge(facts(), asked)).toMatchObject({
       status: "pass",
       summary: "100 rows of 1 table read; 10 rows in 1 block range as on the source",
-      coverage: { "table-data": { relations: 1, rows: 100, compared_ranges: 1, compared_rows: 10, moved_ranges: 0 } },
+      coverage: {
+        "table-data": {
+          relations: 1,
+          rows: 100,
+          compared_ranges: 1,
+          compared_rows: 10,
+          compared_blocks: 128,
+          of_blocks: 512,
+          moved_ranges: 0,
+        },
+      },
     });
   });
 
