@@ -5,7 +5,7 @@ import { type Answer, requestJson } from "../io/http-client.ts";
 import { watchFile } from "../io/watched-file.ts";
 import type { Settings } from "../options.ts";
 import type { FleetJson, ServiceDetailsJson } from "./web/present.ts";
-import { describeStatus, explainService } from "./web/status-table.ts";
+import { describeExplanation, describeStatus } from "./web/status-table.ts";
 
 export const FLEET_ASK_OPTIONS = ["url", "tokenFile", "json"] as const;
 export type FleetAskSettings = Settings<(typeof FLEET_ASK_OPTIONS)[number]>;
@@ -25,7 +25,7 @@ export async function showStatus(asking: Asking): Promise<void> {
 
 export async function showService(asking: Asking, service: string): Promise<void> {
   const details = await ask<ServiceDetailsJson>(asking, "GET", `/service?id=${encodeURIComponent(service)}`);
-  show(asking, details, () => explainService(details, { color: asking.color }));
+  show(asking, details, () => describeExplanation(details, { color: asking.color }));
 }
 
 export async function requestTest(asking: Asking, service: string): Promise<void> {

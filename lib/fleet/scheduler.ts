@@ -8,7 +8,7 @@ import { messageOf, RestoreError, reportError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { formatDuration } from "../units.ts";
 import type { Candidate, Limits } from "./decide.ts";
-import { outcomeOf } from "./outcome.ts";
+import { type Outcome, outcomeOf } from "./outcome.ts";
 import type { Observation, Runner } from "./runner.ts";
 import type { Service } from "./service.ts";
 import type { Fleet } from "./state.ts";
@@ -29,6 +29,8 @@ export interface SchedulerOptions {
   /** Of this scheduler, as the record names it. */
   name: string;
   log: Log;
+  /** For counting. */
+  onEnd?(outcome: Outcome): void;
 }
 
 export interface Scheduler {
@@ -77,6 +79,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     finishing.set(test.id, false);
     const keepInstance = options.keepFailed && (end.outcome === "unhealthy" || end.outcome === "restore");
     // What is left of it tells the next scheduler how it ended, so it stays until that is recorded.
+    options.onEnd?.(end.outcome);
     await recordOnce(test, status, at, end);
     await remove(test.id, keepInstance);
     finishing.set(test.id, true);

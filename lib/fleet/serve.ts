@@ -95,19 +95,29 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     log,
   });
   try {
-    const scheduler = createScheduler({
-      ...{ fleet, store, runner, limits, name, log },
-      deadlineMs: settings.deadline,
-      keepFailed: settings.keepFailed,
-      mark: (_test, service, testSignal) =>
-        markService(service, { script: options.markScript, environment: options.environment, signal: testSignal }),
-    });
     const view = (): FleetView => ({
       services: fleet.views(new Date()),
       isPaused,
       leads: store.leads(),
       problems: [store.problem(), watch.problem()].filter((problem) => problem !== null),
       pending: store.pending(),
+    });
+    const metrics = createFleetMetrics({ view, version: options.version });
+    let counted = fleet.counters();
+    const showMetrics = () => {
+      const now = fleet.counters();
+      metrics.decided("due", now.due - counted.due);
+      metrics.decided("not due", now.notDue - counted.notDue);
+      counted = now;
+      return metrics.text();
+    };
+    const scheduler = createScheduler({
+      ...{ fleet, store, runner, limits, name, log },
+      onEnd: (outcome) => metrics.ended(outcome),
+      deadlineMs: settings.deadline,
+      keepFailed: settings.keepFailed,
+      mark: (_test, service, testSignal) =>
+        markService(service, { script: options.markScript, environment: options.environment, signal: testSignal }),
     });
     const app = createFleetApp({
       api: {
@@ -116,7 +126,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
         want: (service, by) => store.want(service, by),
         countBackup: (service, label) => store.countBackup(service, label),
         explain: (service) => explain(fleet.get(service)?.decision.reason),
-        metrics: createFleetMetrics({ view, counters: fleet.counters, version: options.version }),
+        metrics: showMetrics,
       },
       tokens,
       rateLimit: settings.rateLimit,

@@ -9,8 +9,8 @@ import { ageSeconds, type ServiceVerdict, verdictOf } from "./present.ts";
 
 export interface FleetMetrics {
   text(): Promise<string>;
-  /** For counting: a service was looked at with this result, such as `due` or `not due`. */
-  decided(decision: string): void;
+  /** So many more decisions were this, such as `due` or `not due`. */
+  decided(decision: string, count: number): void;
   ended(outcome: Outcome): void;
 }
 
@@ -49,7 +49,7 @@ export function createFleetMetrics({ view, version }: { view(): FleetView; versi
       seen = view();
       return `${await metrics.text()}\n${services(seen.services, new Date())}`;
     },
-    decided: (decision) => decisions.inc({ decision }),
+    decided: (decision, count) => decisions.inc({ decision }, count),
     ended: (outcome) => ended.inc({ outcome }),
   };
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { ReportedError } from "../../../lib/errors.ts";
 import { endOf, inOrder, type Status } from "../../../lib/fleet/test.ts";
 import { newReport, type Report } from "../../../lib/report/report.ts";
 
@@ -19,7 +20,7 @@ const report = (change: Partial<Report>): Report => ({
   ...newReport({ id: "r", scope: null, stanza: "s", startedAt: at(0) }),
   ...change,
 });
-const error = (code: number, name: string) => ({ code, name, message: "m", hint: null });
+const error = (code: number, name: ReportedError["name"]): ReportedError => ({ code, name, message: "m", hint: null });
 const KILLED = error(1, "INTERNAL");
 
 test.each([
