@@ -4,11 +4,11 @@
  */
 
 import { readFile } from "node:fs/promises";
-import { chalk, echo } from "zx";
+import { chalk } from "zx";
 import { EXIT_CODES } from "../../lib/errors.ts";
 import type { Report } from "../../lib/report/report.ts";
 import { startEtcd } from "./etcd.ts";
-import { assertNothingRuns, type Lab, openLab } from "./lab.ts";
+import type { Lab } from "./lab.ts";
 import type { RunResult } from "./process.ts";
 import {
   APP_DATABASE,
@@ -23,6 +23,7 @@ import {
   startLoad,
   startPatroniSource,
 } from "./source.ts";
+import { heading, say, step, stop, tell } from "./tell.ts";
 
 /** 10 is 150 MB. */
 const SCALE = 10;
@@ -34,37 +35,6 @@ interface Expectation {
   verdict: Report["verdict"];
   /** In what restore-test prints. */
   words: RegExp;
-}
-
-const started = Date.now();
-const stop = new AbortController();
-for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => stop.abort(name));
-const stopped = new Promise<never>((_, reject) =>
-  stop.signal.addEventListener("abort", () => reject(stop.signal.reason)),
-);
-stopped.catch(() => {});
-
-async function demo(): Promise<number> {
-  const lab = await openLab("demo");
-  try {
-    const passed = await story(lab);
-    await lab.close();
-    assertNothingRuns(lab);
-    const seconds = Math.round((Date.now() - started) / 1000);
-    if (passed) say(chalk.green.bold(`\nDEMO: as it should be: one healthy restore, two refused, in ${seconds} s`));
-    else say(chalk.red.bold(`\nDEMO: not as it should be, see above`));
-    return passed ? 0 : 1;
-  } catch (error) {
-    if (stop.signal.aborted) {
-      say(`\nDEMO: ended by ${stop.signal.reason}; removing what was started`);
-      return stop.signal.reason === "SIGINT" ? EXIT_CODES.INTERRUPTED : EXIT_CODES.TERMINATED;
-    }
-    say(chalk.red(`\nDEMO: ${error instanceof Error ? error.stack : error}`));
-    say(`logs are kept in ${await lab.keepEvidence("demo")}`);
-    return 1;
-  } finally {
-    await lab.close();
-  }
 }
 
 async function story(lab: Lab): Promise<boolean> {
@@ -177,23 +147,6 @@ function judge(ended: Ended, expected: Expectation): boolean {
   return problems.length === 0;
 }
 
-async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
-  stop.signal.throwIfAborted();
-  const begun = Date.now();
-  const result = await Promise.race([work(), stopped]);
-  say(`  ${what} ${chalk.dim(`(${((Date.now() - begun) / 1000).toFixed(1)} s)`)}`);
-  return result;
-}
-
-function heading(text: string): void {
-  say(chalk.bold(`\n${text}\n`));
-}
-
-function say(text: string): void {
-  echo(text);
-}
-
 const shown = (argument: string) => (/[\s']/.test(argument) ? `"${argument}"` : argument);
 
-// After Ctrl-C something may still be waiting for a service that is gone.
-process.exit(await demo());
+await tell("demo", "one healthy restore, two refused", story);

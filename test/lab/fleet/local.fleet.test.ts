@@ -3,15 +3,13 @@
  * in the repository, and one table was damaged before it was backed up. They are tested round and round.
  */
 
-import { open, readdir, readFile, unlink } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { EXIT_CODES } from "../../../lib/errors.ts";
 import type { ServiceDetailsJson } from "../../../lib/fleet/web/present.ts";
 import { useLab } from "../fixture.ts";
-import type { Lab } from "../lab.ts";
 import { processesOf, signalProcess, waitFor } from "../process.ts";
-import { archiveWal, backup, createStanza, query, type Source, startPostgres, startSource, value } from "../source.ts";
+import { query, type Source, startPostgres, startSource } from "../source.ts";
 import {
   type FleetScheduler,
   recordedTests,
@@ -21,6 +19,7 @@ import {
   slotCount,
   startFleet,
 } from "./fleet.ts";
+import { damageBackup, loseWal, makeService } from "./services.ts";
 
 const TOKEN = "a-token-of-the-laboratory";
 
@@ -28,7 +27,8 @@ const lab = useLab("fleet", async (lab) => {
   const database = await startSource(lab, { stanza: "record" });
   await query(database, "CREATE DATABASE fleet");
   const sources: Record<string, Source> = {};
-  for (const name of ["orders", "gap", "torn", "bad"]) sources[name] = await makeService(lab, name);
+  for (const name of ["orders", "gap", "torn", "bad"])
+    sources[name] = await makeService(lab, name, { isDamaged: name === "bad" });
   const { orders, gap, torn, bad } = sources as Record<"orders" | "gap" | "torn" | "bad", Source>;
   await loseWal(gap);
   await damageBackup(torn);
@@ -47,44 +47,6 @@ const lab = useLab("fleet", async (lab) => {
   const options = { record: recordOf(database), servicesFile: file, workDir: work };
   return { database, sources: { orders, gap, torn, bad }, services, work, options, tokenFile };
 });
-
-async function makeService(lab: Lab, name: string): Promise<Source> {
-  const source = await startSource(lab, { stanza: name });
-  await createStanza(lab, source);
-  await query(source, "CREATE TABLE sale AS SELECT id, md5(id::text) AS item FROM generate_series(1, 20000) AS id");
-  await query(source, "CHECKPOINT");
-  if (name === "bad") await damageTable(lab, source);
-  await backup(lab, source, "full");
-  return source;
-}
-
-/** What pgBackRest copies is damaged already; it says so, and copies it. */
-async function damageTable(lab: Lab, source: Source & { service?: { stop(): Promise<void> } }): Promise<void> {
-  const path = await value(source, "SELECT pg_relation_filepath('sale')");
-  await source.service?.stop();
-  const file = await open(join(source.dataDir, path), "r+");
-  await file.write(Buffer.alloc(64, 0x5a), 0, 64, 8192 * 3 + 4000);
-  await file.close();
-  await startPostgres(lab, source);
-}
-
-async function loseWal(source: Source): Promise<void> {
-  await query(source, "INSERT INTO sale SELECT 0, 'x'");
-  const segment = await archiveWal(source);
-  const place = join(source.repository, "archive", source.stanza, "15-1", segment.slice(0, 16));
-  const [name] = (await readdir(place)).filter((file) => file.startsWith(segment));
-  await unlink(join(place, name as string));
-}
-
-async function damageBackup(source: Source): Promise<void> {
-  const place = join(source.repository, "backup", source.stanza);
-  const [set] = (await readdir(place)).filter((name) => /^\d{8}-\d{6}F$/.test(name));
-  const names = await readdir(join(place, set as string, "pg_data", "base"), { recursive: true });
-  const table = names.find((name) => /\/1259\./.test(name));
-  const file = await open(join(place, set as string, "pg_data", "base", table as string), "r+");
-  await file.write(Buffer.alloc(32, 0xff), 0, 32, 200);
-  await file.close();
-}
 
 const started: FleetScheduler[] = [];
 afterEach(async () => {
