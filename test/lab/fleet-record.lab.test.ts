@@ -324,6 +324,56 @@ describe("the schema", () => {
   });
 });
 
+describe("another server after a failover or a restore", () => {
+  test("with a newer schema is not written to, and the problem says so", async () => {
+    const conninfo = await newDatabase();
+    const store = await openLeader(conninfo);
+    await ask(conninfo, "INSERT INTO migrations (version) VALUES (99)");
+    await endSessions(conninfo, "a");
+    await waitFor("the problem", () => /has version 99/.test(store.problem() ?? ""));
+    expect(store.leads()).toBe(false);
+    await expect(store.begin(newTest("ns/one"), LIMITS)).rejects.toThrow(/has version 99/);
+    await ask(conninfo, "DELETE FROM migrations WHERE version = 99");
+    await waitFor("it to lead again", () => store.leads());
+  });
+
+  test("that is younger in transactions tells everything once, and not for ever", async () => {
+    const conninfo = await newDatabase();
+    const store = await open(conninfo);
+    await store.seen([service("ns/one"), service("ns/two")]);
+    await store.changes();
+    await ask(conninfo, "UPDATE services SET changed_in = '99999999999'");
+    await endSessions(conninfo, "a");
+    await waitFor("the next session", async () => (await store.changes().catch(() => null))?.standings.size === 2);
+    expect((await store.changes()).standings.size).toBe(0);
+    await store.want("ns/one", "somebody");
+    expect([...(await store.changes()).standings.keys()]).toEqual(["ns/one"]);
+  });
+});
+
+describe("closing", () => {
+  test("by the signal leaves no session and no leader, and what is recorded later is told to be lost", async () => {
+    const conninfo = await newDatabase();
+    const stop = new AbortController();
+    const store = await open(conninfo, "a", { signal: stop.signal });
+    await waitFor("it to lead", () => store.leads());
+    const begun = newTest("ns/one");
+    await store.begin(begun, LIMITS);
+    expect(await store.tests(null, 10)).toHaveLength(1);
+    const record = store.record(change(begun, "marking"));
+    stop.abort();
+    await record;
+    await store.close();
+    await expect(store.record(change(begun, "restoring"))).rejects.toThrow("the record is closed");
+    const sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'patroni-restore fleet%'";
+    await waitFor(
+      "the sessions to end",
+      async () => (await askOne(conninfo, `${sessions} AND datname = current_database()`)) === "0",
+    );
+    expect(await askOne(conninfo, "SELECT status FROM tests")).toBe("marking");
+  });
+});
+
 describe("limits", () => {
   test("hold for sessions that take slots at once, and no service has two", async () => {
     const conninfo = await newDatabase();
@@ -351,10 +401,11 @@ describe("limits", () => {
     await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(racer));
     const { broken, looks, most } = await checker.stop();
     expect(broken).toEqual([]);
-    expect(most).toBe(4);
-    expect(taken).toBeGreaterThan(50);
-    expect(refused).toBeGreaterThan(20);
-    expect(looks).toBeGreaterThan(100);
+    // Otherwise nothing was tried.
+    expect(most).toBeGreaterThan(1);
+    expect(taken).toBeGreaterThan(20);
+    expect(refused).toBeGreaterThan(0);
+    expect(looks).toBeGreaterThan(20);
   });
 
   test("are told in words; a test that has its slot already keeps it; a standby begins nothing", async () => {
@@ -396,7 +447,7 @@ describe("limits", () => {
     const { broken, looks, most } = await checker.stop();
     expect(broken).toEqual([]);
     expect(most).toBeGreaterThan(1);
-    expect(looks).toBeGreaterThan(100);
+    expect(looks).toBeGreaterThan(20);
     expect(await askOne(conninfo, "SELECT count(DISTINCT scheduler) > 2 FROM tests")).toBe("t");
     // Who comes last finds all that was left, and ends it.
     const last = await openLeader(conninfo, "last");
@@ -625,7 +676,10 @@ describe("the leader", () => {
   });
 
   test("that hangs is disconnected, and knows that it leads no more when it goes on", async () => {
-    const conninfo = await newDatabase();
+    const admin = await newDatabase();
+    // A role may end sessions of its own, and needs no more.
+    await query({ conninfo: admin }, "CREATE ROLE plain LOGIN; CREATE SCHEMA patroni_restore_fleet AUTHORIZATION plain");
+    const conninfo = formatConninfo({ ...parseConninfo(admin), user: "plain" });
     const hung = startScheduler({ name: "hung", conninfo, limits: LIMITS, services: [] });
     await hung.waitForLog(/this scheduler leads/);
     const standby = await open(conninfo, "standby");
@@ -764,10 +818,13 @@ describe("with time", () => {
     return test.id;
   }
 
-  test("reports go first and tests later, but for the last one of each service and those in progress", async () => {
+  test("reports go first and tests later, but for the last one of each service that is there and those in progress", async () => {
     const conninfo = await newDatabase();
     const store = await openLeader(conninfo);
-    await store.seen([service("ns/one"), service("ns/two"), service("ns/three")]);
+    await store.seen(["ns/one", "ns/two", "ns/three", "ns/gone", "ns/missing"].map(service));
+    await endedTest(conninfo, "ns/gone", { days: 500, outcome: "healthy" });
+    await store.gone(["ns/gone", "ns/missing"]);
+    await ask(conninfo, "UPDATE services SET gone_at = now() - interval '500 days' WHERE id = 'ns/gone'");
     const oldest = await endedTest(conninfo, "ns/one", { days: 500, outcome: "healthy" });
     const old = await endedTest(conninfo, "ns/one", { days: 100, outcome: "healthy" });
     const young = await endedTest(conninfo, "ns/one", { days: 1, outcome: "healthy" });
@@ -778,7 +835,7 @@ describe("with time", () => {
     cleanUps.push(() => database.close());
     await database.firstAttempt;
     const retention = { reportsMs: 30 * DAY_MS, historyMs: 400 * DAY_MS };
-    expect(await removeOld(database, retention, () => true)).toMatchObject({ reports: 2, tests: 1 });
+    expect(await removeOld(database, retention, () => true)).toMatchObject({ services: 1, reports: 1, tests: 2 });
     const left = await ask(conninfo, "SELECT id, report IS NOT NULL AS report FROM tests ORDER BY id");
     expect(left).toEqual([
       { id: old, report: "f" },
@@ -787,8 +844,11 @@ describe("with time", () => {
       { id: running.id, report: "f" },
     ]);
     expect(await store.test(oldest)).toBeNull();
+    expect(await askOne(conninfo, "SELECT string_agg(id, ' ' ORDER BY id) FROM services")).toBe(
+      "ns/missing ns/one ns/three ns/two",
+    );
     expect(await askOne(conninfo, "SELECT count(*) FROM status_changes")).toBe("2");
-    expect(await removeOld(database, retention, () => true)).toEqual({ reports: 0, tests: 0, changes: 0 });
+    expect(await removeOld(database, retention, () => true)).toEqual({ services: 0, reports: 0, tests: 0, changes: 0 });
   });
 
   test("the views say how it went", async () => {
@@ -901,7 +961,7 @@ describe("with TimescaleDB", () => {
       { proc_name: "policy_compression", after: "14 days" },
       { proc_name: "policy_retention", after: "9600:00:00" },
     ]);
-    expect(await removeOldOf(conninfo)).toEqual({ reports: 0, tests: 0, changes: 0 });
+    expect(await removeOldOf(conninfo)).toEqual({ services: 0, reports: 0, tests: 0, changes: 0 });
     await store.close();
     const shorter = { retention: { reportsMs: DAY_MS, historyMs: 100 * DAY_MS } };
     const again = await open(conninfo, "again", shorter);
@@ -945,7 +1005,7 @@ describe("with TimescaleDB", () => {
     const begun = newTest("ns/one", { requestedAt: new Date(Date.now() - 500 * DAY_MS) });
     await store.begin(begun, LIMITS);
     await store.record(change(begun, "error", { end: failed }));
-    expect(await removeOldOf(conninfo)).toEqual({ reports: 0, tests: 0, changes: 1 });
+    expect(await removeOldOf(conninfo)).toEqual({ services: 0, reports: 0, tests: 0, changes: 1 });
     expect(await askOne(conninfo, "SELECT string_agg(status, ' ') FROM status_changes")).toBe("error");
   });
 });

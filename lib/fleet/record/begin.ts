@@ -3,7 +3,7 @@
 import type { Database } from "../../io/database.ts";
 import { type Limits, type Load, obstacle, tally } from "../decide.ts";
 import type { Test } from "../test.ts";
-import { toJson } from "./json.ts";
+import { cleanText, toJson } from "./json.ts";
 import { LOCK_CLASS, LOCKS } from "./session.ts";
 
 interface Slot extends Load {
@@ -66,7 +66,7 @@ async function insertTest(db: Database, test: Test): Promise<void> {
       test.namespace,
       test.scope,
       test.stanza,
-      test.reason,
+      cleanText(test.reason),
       at,
       test.deadlineAt.toISOString(),
       test.scheduler,

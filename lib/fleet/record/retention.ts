@@ -6,7 +6,7 @@ import { retentionPolicy } from "./timescale.ts";
 export interface Retention {
   /** Reports are big; the newest one of each service stays. */
   reportsMs: number;
-  /** Tests and their status changes; the newest test of each service stays. */
+  /** Tests and their status changes; the newest test of each service stays until the service itself is gone so long. */
   historyMs: number;
 }
 
@@ -21,7 +21,7 @@ export async function removeOld(
   database: LongLivedDatabase,
   { reportsMs, historyMs }: Retention,
   mayGoOn: () => boolean,
-): Promise<{ reports: number; tests: number; changes: number }> {
+): Promise<{ services: number; reports: number; tests: number; changes: number }> {
   const inBatches = async (sql: string, olderThanMs: number) => {
     let total = 0;
     for (;;) {
@@ -32,14 +32,20 @@ export async function removeOld(
       if (Number(count) < BATCH || !mayGoOn()) return total;
     }
   };
-  const reports = await inBatches(
-    `UPDATE tests SET report = NULL WHERE id IN
-       (SELECT id FROM tests t WHERE report IS NOT NULL AND ${OLD} LIMIT ${BATCH})`,
-    reportsMs,
+  const services = await inBatches(
+    `DELETE FROM services WHERE id IN
+       (SELECT id FROM services s WHERE gone_at < now() - make_interval(secs => $1)
+          AND NOT EXISTS (SELECT FROM slots WHERE service = s.id) LIMIT ${BATCH})`,
+    historyMs,
   );
   const tests = await inBatches(
     `DELETE FROM tests WHERE id IN (SELECT id FROM tests t WHERE ${OLD} LIMIT ${BATCH})`,
     historyMs,
+  );
+  const reports = await inBatches(
+    `UPDATE tests SET report = NULL WHERE id IN
+       (SELECT id FROM tests t WHERE report IS NOT NULL AND ${OLD} LIMIT ${BATCH})`,
+    reportsMs,
   );
   const hasPolicy = (await database.use(retentionPolicy)) !== null;
   // A hypertable's rows have no name that holds over its chunks but their values.
@@ -50,5 +56,5 @@ export async function removeOld(
            (SELECT max(at) FROM (SELECT at FROM status_changes ORDER BY at LIMIT ${BATCH}) AS oldest)`,
         historyMs,
       );
-  return { reports, tests, changes };
+  return { services, reports, tests, changes };
 }

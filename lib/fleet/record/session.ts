@@ -23,6 +23,8 @@ export const sessionOptions = (scheduler: string) =>
       TimeZone: "UTC",
       DateStyle: "ISO",
       lock_timeout: "5s",
+      // What was answered must survive a crash, and a failover to a synchronous standby.
+      synchronous_commit: "on",
       // A scheduler that was stopped in the middle must not keep others from beginning tests.
       idle_in_transaction_session_timeout: "15s",
     },

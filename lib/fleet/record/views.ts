@@ -64,12 +64,12 @@ FROM services s
 CROSS JOIN LATERAL (
   SELECT id, ended_at, outcome, error
   FROM tests
-  WHERE service = s.id AND outcome <> 'healthy'
+  WHERE service = s.id AND outcome NOT IN ('healthy', 'cancelled')
   ORDER BY requested_at DESC
   LIMIT 1
 ) t
 WHERE s.gone_at IS NULL
 ORDER BY t.ended_at DESC;
 COMMENT ON VIEW failures IS
-  'The newest test of each service that was not healthy, and why; is_current: no later test of it has ended';
+  'The newest test of each service that failed, for whatever reason, and why; is_current: no later test of it has ended';
 `;
