@@ -1,8 +1,8 @@
 /** A report for people, at most 110 columns wide. */
 
-import Table from "cli-table3";
 import { describeTarget } from "../postgres/target.ts";
 import { formatDuration, formatSize } from "../units.ts";
+import { breakable, type Color, lines, type Paint, painter, plainTable } from "./plain-table.ts";
 import type { CheckResult, CheckStatus, Report, Verdict } from "./report.ts";
 
 export interface TextOptions {
@@ -25,16 +25,7 @@ export function describeReport(report: Report, { color }: TextOptions): string {
   return `${sections.filter((section) => section !== null).join("\n\n")}\n`;
 }
 
-type Paint = (text: string, color: "green" | "red" | "yellow" | "dim") => string;
-
-const CODES = { green: 32, red: 31, yellow: 33, dim: 2 };
-
-const painter =
-  (color: boolean): Paint =>
-  (text, name) =>
-    color ? `\u001b[${CODES[name]}m${text}\u001b[0m` : text;
-
-const VERDICT_COLOR: Record<Verdict, "green" | "red" | "yellow"> = {
+const VERDICT_COLOR: Record<Verdict, Color> = {
   healthy: "green",
   unhealthy: "red",
   error: "yellow",
@@ -90,27 +81,16 @@ function factOf(checks: readonly CheckResult[], id: string, fact: string): strin
   return typeof value === "string" ? value : null;
 }
 
-const NO_LINES = Object.fromEntries(
-  ["top", "top-mid", "top-left", "top-right", "bottom", "bottom-mid", "bottom-left", "bottom-right", "left", "left-mid",
-   "mid", "mid-mid", "right", "right-mid"].map((name) => [name, ""]),
-); // biome-ignore format: a list
-
-const PLAIN = {
-  chars: { ...NO_LINES, middle: "  " },
-  style: { "padding-left": 0, "padding-right": 0, head: [], border: [] },
-  wordWrap: true,
-};
-
 /** Two columns without lines. */
 function table(rows: readonly [string, string][]): string {
   const label = Math.max(...rows.map(([name]) => name.length));
-  const grid = new Table({ ...PLAIN, colWidths: [label, WIDTH - label - 2] });
+  const grid = plainTable({ colWidths: [label, WIDTH - label - 2] });
   for (const row of rows) grid.push([row[0], breakable(row[1], WIDTH - label - 2)]);
   return lines(grid);
 }
 
 function phases(report: Report): string {
-  const grid = new Table({ ...PLAIN, head: ["phase", "took", "bytes"], colAligns: ["left", "right", "right"] });
+  const grid = plainTable({ head: ["phase", "took", "bytes"], colAligns: ["left", "right", "right"] });
   for (const phase of report.phases) {
     grid.push([
       phase.name,
@@ -121,7 +101,7 @@ function phases(report: Report): string {
   return lines(grid);
 }
 
-const STATUS_COLOR: Record<CheckStatus, "green" | "red" | "yellow" | "dim"> = {
+const STATUS_COLOR: Record<CheckStatus, Color> = {
   pass: "green",
   fail: "red",
   unverified: "red",
@@ -134,8 +114,7 @@ function checks(results: readonly CheckResult[], paint: Paint): string {
   const id = Math.max(...results.map((r) => r.id.length), "check".length);
   const took = Math.max(...results.map((r) => formatDuration(r.duration_ms).length), "took".length);
   const summary = WIDTH - status - id - took - 6;
-  const grid = new Table({
-    ...PLAIN,
+  const grid = plainTable({
     head: ["status", "check", "took", "finding"],
     colWidths: [status, id, took, summary],
     colAligns: ["left", "left", "right", "left"],
@@ -170,43 +149,5 @@ function errorText(error: NonNullable<Report["error"]>): string {
   return `ERROR: [${code}]: ${error.name}: ${error.message}${hint}`
     .split("\n")
     .map((line) => breakable(line, WIDTH))
-    .join("\n");
-}
-
-const lines = (grid: InstanceType<typeof Table>) =>
-  grid
-    .toString()
-    .split("\n")
-    .map((line) => line.trimEnd())
-    .join("\n");
-
-/** Wraps at spaces, and breaks words that are longer than a line: cli-table3 would cut them off. */
-export function breakable(text: string, width: number): string {
-  return text
-    .split("\n")
-    .flatMap((indented) => {
-      const line = indented.trimStart();
-      const indent = indented.slice(0, indented.length - line.length);
-      const limit = width - indent.length;
-      const out: string[] = [];
-      let current = "";
-      for (const word of line.split(" ")) {
-        for (let rest = word, first = true; first || rest.length > 0; first = false) {
-          const room = current === "" ? limit : limit - current.length - 1;
-          if (rest.length <= room) {
-            current = current === "" ? rest : `${current} ${rest}`;
-            rest = "";
-          } else if (current !== "") {
-            out.push(current);
-            current = "";
-          } else {
-            out.push(rest.slice(0, limit));
-            rest = rest.slice(limit);
-          }
-        }
-      }
-      out.push(current);
-      return out.map((part) => (indent + part).trimEnd());
-    })
     .join("\n");
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { breakable } from "../../../lib/report/plain-table.ts";
 import { type CheckResult, newReport, type Report } from "../../../lib/report/report.ts";
-import { breakable, describeReport } from "../../../lib/report/report-text.ts";
+import { describeReport } from "../../../lib/report/report-text.ts";
 import { asked, evidence, TARGET_TIME } from "../checks/asked.ts";
 
 const check = (
