@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { defineConfig, type Plugin } from "vitest/config";
 
 /** The bundler (`.ci/rolldown.config.mjs`) turns an imported template into its text; so must the tests. */
@@ -10,7 +11,20 @@ const templatesAsText: Plugin = {
   },
 };
 
-const plugins = [templatesAsText];
+/** `?raw` too. Vite knows it by itself, but Vitest empties whatever is called `.css`. */
+const rawText: Plugin = {
+  name: "raw text",
+  enforce: "pre",
+  resolveId(source, importer) {
+    if (source.endsWith("?raw")) return `${resolve(dirname(importer ?? ""), source.slice(0, -"?raw".length))}.text`;
+  },
+  load(id) {
+    if (id.endsWith(".text"))
+      return `export default ${JSON.stringify(readFileSync(id.slice(0, -".text".length), "utf8"))};`;
+  },
+};
+
+const plugins = [templatesAsText, rawText];
 
 export default defineConfig({
   root: new URL("..", import.meta.url).pathname,
@@ -46,6 +60,17 @@ export default defineConfig({
           name: "lab",
           include: ["test/lab/**/*.lab.test.ts"],
           globalSetup: ["test/lab/global-setup.ts"],
+          // Every file has servers, ports and directories of its own.
+          fileParallelism: true,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
+      {
+        plugins,
+        test: {
+          name: "fleet",
+          include: ["test/lab/fleet/**/*.fleet.test.ts"],
           // Every file has servers, ports and directories of its own.
           fileParallelism: true,
           testTimeout: 300_000,

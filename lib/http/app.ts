@@ -2,6 +2,7 @@
 
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { compress } from "hono/compress";
 import { type SSEStreamingApi, streamSSE } from "hono/streaming";
 import { RateLimiterMemory } from "rate-limiter-flexible";
 import { z } from "zod";
@@ -22,6 +23,8 @@ export interface AppOptions<Query, Body> {
   tokens: (() => readonly string[]) | null;
   /** Requests in a second from one address. */
   rateLimit: number;
+  /** Long answers are compressed for clients that take it. */
+  isCompressed?: boolean;
   log: Log;
 }
 
@@ -59,6 +62,7 @@ export function createApp<Query, Body>(options: AppOptions<Query, Body>): App {
     }
     return next();
   });
+  if (options.isCompressed) app.use(compress({ threshold: 16 * 1024 }));
   app.use(
     bodyLimit({
       maxSize: BODY_LIMIT,
