@@ -255,7 +255,8 @@ export const OPTIONS = {
   } satisfies Option<RestoreTestSetting> as Option<RestoreTestSetting>,
   services: text("FILE", "services of this machine and how they are tested (YAML); Kubernetes is watched without it"),
   record: text("CONNINFO", "PostgreSQL database that keeps the fleet's record, in a schema of its own"),
-  keepHistory: age("how long the record keeps status changes and reports", "400d"),
+  keepHistory: age("how long the record keeps tests and their status changes", "400d"),
+  keepReports: age("how long it keeps whole reports", "30d"),
   interval: age("a service is tested again after so long", "7d"),
   jitter: age("the tests of a fleet are spread over so long", "1h"),
   windows: {

@@ -25,6 +25,7 @@ export const FLEET_RUN_OPTIONS = [
   "services",
   "record",
   "keepHistory",
+  "keepReports",
   "interval",
   "jitter",
   "windows",
@@ -66,8 +67,7 @@ export interface ServeFleetOptions {
 }
 
 const ROUND_MS = 1000;
-/** They are the bulk of the record; the figures of a test stay with it. */
-const REPORTS_KEPT_MS = 30 * 86_400_000;
+
 /** For tests that are being marked, status changes that are recorded, and those who wait for an answer. */
 const STOP_LIMIT_MS = 5000;
 export const FLEET_END_LIMIT_MS = 2 * STOP_LIMIT_MS;
@@ -91,7 +91,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
   const store = await openStore({
     conninfo: parseConninfo(settings.record as string),
     scheduler: name,
-    retention: { reportsMs: Math.min(settings.keepHistory, REPORTS_KEPT_MS), historyMs: settings.keepHistory },
+    retention: { reportsMs: settings.keepReports, historyMs: settings.keepHistory },
     log,
   });
   try {

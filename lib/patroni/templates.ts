@@ -3,16 +3,17 @@
  * inside a double-quoted value, as `"{{stanza}}"`, so no value can change the structure, and Patroni's YAML 1.1 never
  * takes a name such as `on` or `1_0` for something else. `{{path|word}}` is quoted once more for the commands that Patroni
  * splits like a shell (patroni 3.0.2 postgresql/bootstrap.py, `shlex.split(command)`). `"{{uid|number}}"`, alone in its
- * value, becomes a number: Kubernetes takes no string for one.
+ * value, becomes a number: Kubernetes takes no string for one. `{{ $labels.service }}` is Prometheus' own and stays.
  */
 
 import { type Document, isScalar, parseDocument, Scalar, visit } from "yaml";
 
 export type TemplateValues = Readonly<Record<string, string | number>>;
 
-/** What may stand between the braces. */
-const PLACEHOLDER = /\{\{\s*([^{}|]*?)\s*(?:\|\s*([^{}|]*?)\s*)?\}\}/g;
+/** What may stand between the braces; no variable of a Go template, which begins with a dollar sign. */
+const PLACEHOLDER = /\{\{(?!\s*\$)\s*([^{}|]*?)\s*(?:\|\s*([^{}|]*?)\s*)?\}\}/g;
 
+const OPENING = /\{\{(?!\s*\$)/;
 const AS_NUMBER = /\|\s*number\s*\}\}/;
 
 /**
@@ -40,7 +41,7 @@ export function renderTemplate(
 function fill(document: Document.Parsed, values: TemplateValues, problems: Set<string>): Set<string> {
   const used = new Set<string>();
   visit(document, (role, node) => {
-    if (!isScalar(node) || typeof node.value !== "string" || !node.value.includes("{{")) return;
+    if (!isScalar(node) || typeof node.value !== "string" || !OPENING.test(node.value)) return;
     if (role === "key" || node.type !== Scalar.QUOTE_DOUBLE) {
       problems.add(`the placeholder in ${node.value} is not inside a double-quoted value`);
       return;

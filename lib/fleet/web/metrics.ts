@@ -9,8 +9,8 @@ import { ageSeconds, type ServiceVerdict, verdictOf } from "./present.ts";
 
 export interface FleetMetrics {
   text(): Promise<string>;
-  /** So many more decisions were this, such as `due` or `not due`. */
-  decided(decision: string, count: number): void;
+  /** One more decision, or so many, was this, such as `due` or `not due`. */
+  decided(decision: string, count?: number): void;
   ended(outcome: Outcome): void;
 }
 
@@ -21,7 +21,7 @@ export function createFleetMetrics({ view, version }: { view(): FleetView; versi
   const metrics = openMetrics();
   const gauge: typeof metrics.gauge = (name, ...rest) => metrics.gauge(`${PREFIX}${name}`, ...rest);
   // One view for all that is in one answer.
-  let seen = view();
+  let seen: FleetView = { services: [], isPaused: false, leads: false, problems: [], pending: 0 };
   gauge("build_info", "1, with the version", ["version"], (g) => g.set({ version }, 1));
   gauge("leader", "1 when this scheduler leads, 0 of a standby", [], (g) => g.set(seen.leads ? 1 : 0));
   gauge("all_paused", "1 when no test of any service starts", [], (g) => g.set(seen.isPaused ? 1 : 0));
@@ -49,7 +49,7 @@ export function createFleetMetrics({ view, version }: { view(): FleetView; versi
       seen = view();
       return `${await metrics.text()}\n${services(seen.services, new Date())}`;
     },
-    decided: (decision, count) => decisions.inc({ decision }, count),
+    decided: (decision, count = 1) => decisions.inc({ decision }, count),
     ended: (outcome) => ended.inc({ outcome }),
   };
 }

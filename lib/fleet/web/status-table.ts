@@ -7,13 +7,11 @@ import type { FleetJson, Group, ServiceDetailsJson, ServiceJson } from "./presen
 export interface TextOptions {
   /** True on a terminal. */
   color: boolean;
-  /** Columns; 110 when it is not known. */
+  /** Columns, 110 or more; lines are wrapped by the terminal when it is narrower. */
   width?: number;
 }
 
 const WIDTH = 110;
-/** Below it the last column would be a letter wide. */
-const NARROWEST = 80;
 
 const WORDS: Readonly<Record<ServiceJson["verdict"], string>> = {
   healthy: "healthy",
@@ -35,7 +33,7 @@ export const byUrgency = (a: ServiceJson, b: ServiceJson): number =>
 
 export function describeStatus(fleet: FleetJson, { color, width = WIDTH }: TextOptions): string {
   const paint = painter(color);
-  const limit = Math.max(NARROWEST, width);
+  const limit = Math.max(WIDTH, width);
   const sections = [
     headline(fleet),
     troubles(fleet, limit, paint),
@@ -140,7 +138,7 @@ function whyOf({ group, problem, last_test, next }: ServiceJson): string {
 /** Why it is tested, or not. */
 export function describeExplanation(service: ServiceDetailsJson, { color, width = WIDTH }: TextOptions): string {
   const paint = painter(color);
-  const limit = Math.max(NARROWEST, width);
+  const limit = Math.max(WIDTH, width);
   const now = Date.parse(service.now);
   const { policy, last_test: last } = service;
   const rows: [string, string | null][] = [

@@ -157,3 +157,9 @@ describe("the image snippet", () => {
     expect(image("entrypoint.sh") + image("Dockerfile")).not.toMatch(/\bPATRONI_\w+/);
   });
 });
+
+test("what begins with a dollar sign is a Go template's own, quoted or not, and stays", () => {
+  const template = 'summary: "{{scope}}: {{ $labels.service }} {{$value | humanizeDuration}}"\nplain: a {{ $value }}\n';
+  expect(placeholdersOf(template)).toEqual(["scope"]);
+  expect(renderTemplate(template, { scope: "shop" })).toBe(template.replace("{{scope}}", "shop"));
+});

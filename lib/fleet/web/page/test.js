@@ -53,7 +53,7 @@ function drawReport(report) {
   const passed = report.checks.filter(({ status }) => status === "pass").length;
   const skipped = report.checks.filter(({ status }) => status === "skipped").length;
   const backup = report.backup === null ? null : `Backup ${report.backup.label} (${report.backup.type}). `;
-  const left = skipped > 0 ? `, ${skipped} were not asked for` : "";
+  const left = skipped > 0 ? `, ${skipped} not asked for` : "";
   return [
     h("p", {}, backup, `${passed} of ${report.checks.length} checks passed${left}.`),
     speaking.length > 0 ? h("ul", { class: "checks" }, speaking.map(drawCheck)) : null,
