@@ -69,17 +69,6 @@ export default defineConfig({
       {
         plugins,
         test: {
-          name: "fleet",
-          include: ["test/lab/fleet/**/*.fleet.test.ts"],
-          // Every file has servers, ports and directories of its own.
-          fileParallelism: true,
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
-        },
-      },
-      {
-        plugins,
-        test: {
           name: "stores",
           include: ["test/lab/stores/**/*.stores.test.ts"],
           // Every file has a store of its own.

@@ -99,7 +99,7 @@ export interface Tally {
   tests: number;
   weight: number;
   /** How many there are, by what limits them. */
-  counts: ReadonlyMap<string, number>;
+  counts: Map<string, number>;
 }
 
 const groupKeys = ({ namespace, groups }: Load) => [
@@ -108,14 +108,15 @@ const groupKeys = ({ namespace, groups }: Load) => [
 ];
 
 export function tally(loads: Iterable<Load>): Tally {
-  const counts = new Map<string, number>();
-  let [tests, weight] = [0, 0];
-  for (const load of loads) {
-    tests++;
-    weight += load.weight;
-    for (const key of groupKeys(load)) counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return { tests, weight, counts };
+  const busy: Tally = { tests: 0, weight: 0, counts: new Map() };
+  for (const load of loads) add(busy, load);
+  return busy;
+}
+
+function add(busy: Tally, load: Load): void {
+  busy.tests++;
+  busy.weight += load.weight;
+  for (const key of groupKeys(load)) busy.counts.set(key, (busy.counts.get(key) ?? 0) + 1);
 }
 
 export const loadOf = ({ namespace, groups, policy }: Service): Load => ({ namespace, groups, weight: policy.weight });
@@ -152,17 +153,15 @@ export interface Choice {
 
 /** Those that start now. `due` are in the order of their urgency and have no test in progress. */
 export function choose(due: Iterable<Candidate>, running: Iterable<Load>, limits: Limits): Choice {
-  const loads = [...running];
   const start: Candidate[] = [];
-  let busy = tally(loads);
+  const busy = tally(running);
   for (const candidate of due) {
     if (busy.tests >= limits.tests || limits.isPaused) break;
     const load = loadOf(candidate.service);
     if (countObstacle(load, busy, limits) !== null) continue;
     if (weightObstacle(load, busy, limits) !== null) return { start, heavy: candidate };
     start.push(candidate);
-    loads.push(load);
-    busy = tally(loads);
+    add(busy, load);
   }
   return { start, heavy: null };
 }

@@ -113,7 +113,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const refusal = await store.begin(test, options.limits());
     if (refusal !== null) return log.info("decide", `${service.id} does not start: ${refusal}`);
     recorded.set(test.id, new Set(["requested"]));
-    fleet.note({ ...test, statuses: ["requested"] });
+    fleet.note({ ...test, statuses: ["requested"], statusAt: now });
     log.info("test", `${service.id}: requested, because ${reason}`, { test: test.id });
     const controller = new AbortController();
     driven.set(test.id, controller);

@@ -2,7 +2,7 @@
 
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { combineProblems, messageOf } from "../errors.ts";
+import { combineProblems, messageOf, RestoreError } from "../errors.ts";
 import { openTokens, tlsFiles } from "../http/credentials.ts";
 import { formatListen, listenProblems } from "../http/listen.ts";
 import { exists } from "../io/files.ts";
@@ -122,9 +122,12 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     const app = createFleetApp({
       api: {
         view,
-        history: store,
-        want: (service, by) => store.want(service, by),
-        countBackup: (service, label) => store.countBackup(service, label),
+        history: {
+          tests: (service, limit) => answered(store.tests(service, limit)),
+          test: (id) => answered(store.test(id)),
+        },
+        want: (service, by) => answered(store.want(service, by)),
+        countBackup: (service, label) => answered(store.countBackup(service, label)),
         explain: (service) => explain(fleet.get(service)?.decision.reason),
         metrics: showMetrics,
       },
@@ -194,6 +197,16 @@ async function pauseWanted({ pauseFile }: FleetRunSettings, before = false, log?
   });
   if (now !== before) log?.info("pause", now ? `no test starts while ${pauseFile} exists` : "tests start again");
   return now;
+}
+
+/** A record that is away is no bug of ours: who asked is told. */
+async function answered<T>(asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof RestoreError) throw error;
+    throw new RestoreError("PREFLIGHT_FAILED", `the record cannot be asked: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** The reason first; what it waits for stands behind it. */

@@ -136,7 +136,7 @@ export function createFleet(limits: () => Limits): Fleet {
       service: entry.service,
       standing: entry.standing,
       decision: decisionOf(entry, now),
-      running: test === undefined ? null : { test: test.id, status: statusOf(test), since: test.requestedAt },
+      running: test === undefined ? null : { test: test.id, status: statusOf(test), since: test.statusAt },
     };
   };
 
@@ -170,11 +170,11 @@ export function createFleet(limits: () => Limits): Fleet {
       if (entry !== undefined) change(entry, { standing, isKnown: true }, now);
     },
     setRunning(tests, now) {
-      const before = [...running.keys()];
+      const before = new Set(running.keys());
       running.clear();
       for (const test of tests) running.set(test.service, test);
-      const differ = new Set([...before, ...running.keys()].filter((id) => before.includes(id) !== running.has(id)));
-      if (differ.size > 0) mayChoose = true;
+      const differ = [...new Set([...before, ...running.keys()])].filter((id) => before.has(id) !== running.has(id));
+      if (differ.length > 0) mayChoose = true;
       for (const id of differ) {
         const entry = entries.get(id);
         if (entry !== undefined) change(entry, {}, now);

@@ -8,6 +8,8 @@ import type { LastTest, Status, StatusChange, Test } from "./test.ts";
 /** A test that has a slot, and the statuses that were recorded. */
 export interface RunningTest extends Test {
   statuses: readonly Status[];
+  /** Since when it has the last of them. */
+  statusAt: Date;
 }
 
 export interface Store {

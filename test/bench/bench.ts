@@ -7,12 +7,13 @@ import { parseArgs } from "node:util";
 import { assertNothingRuns, openLab } from "../lab/lab.ts";
 import { backupApiCase } from "./backup-api.ts";
 import type { BenchCase } from "./case.ts";
+import { fleetCase } from "./fleet.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
 import { verifyCase } from "./verify.ts";
 
 /** Adding one: its file, and its line here. */
-const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase];
+const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase, fleetCase];
 
 const EVIDENCE = fileURLToPath(new URL("../evidence/bench", import.meta.url));
 

@@ -40,6 +40,8 @@ export const RUNNING_COLUMNS =
   "id, service, namespace, scope, stanza, groups, weight, reason, requested_at, deadline_at, scheduler, statuses";
 
 export function runningOf(row: TextRow): RunningTest {
+  const requestedAt = timeOf(row.requested_at as string);
+  const statuses = statusesOf(row);
   return {
     id: row.id as string,
     service: row.service as string,
@@ -49,10 +51,11 @@ export function runningOf(row: TextRow): RunningTest {
     groups: json(row.groups),
     weight: Number(row.weight),
     reason: row.reason as string,
-    requestedAt: timeOf(row.requested_at as string),
+    requestedAt,
     deadlineAt: timeOf(row.deadline_at as string),
     scheduler: row.scheduler as string,
-    statuses: statusesOf(row).map(({ status }) => status),
+    statuses: statuses.map(({ status }) => status),
+    statusAt: statuses.at(-1)?.at ?? requestedAt,
   };
 }
 

@@ -54,7 +54,7 @@ function memory() {
     countBackup: async () => {},
     async begin(one) {
       if (slots.size >= LIMITS.tests) return "full";
-      slots.set(one.id, { ...one, statuses: ["requested"] });
+      slots.set(one.id, { ...one, statuses: ["requested"], statusAt: one.requestedAt });
       changes.push({ test: one.id, service: one.service, status: "requested", at: one.requestedAt });
       standings.set(one.service, { ...(standings.get(one.service) as Standing), wantedAt: null });
       return null;
@@ -241,6 +241,7 @@ describe("tests of an earlier scheduler", () => {
     ...{ id: "0badcafe", service: "a", namespace: "", scope: "a", stanza: "a", groups: {}, weight: 1, reason: "" },
     ...{ requestedAt: START, deadlineAt: new Date(START.getTime() + 3_600_000), scheduler: "two" },
     statuses: statusesThen,
+    statusAt: START,
   });
 
   test("one that runs is followed to its end, and what it reached meanwhile is recorded", async () => {

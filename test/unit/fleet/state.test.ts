@@ -39,7 +39,7 @@ const healthy = (at: Date): Standing => ({
 });
 const running = (id: string, change: Partial<RunningTest> = {}): RunningTest => ({
   ...{ id: `t-${id}`, service: id, namespace: "prod", scope: id, stanza: id, groups: {}, weight: 1, reason: "" },
-  ...{ requestedAt: START, deadlineAt: later(HOUR), scheduler: "s", statuses: ["requested"] },
+  ...{ requestedAt: START, deadlineAt: later(HOUR), scheduler: "s", statuses: ["requested"], statusAt: START },
   ...change,
 });
 /** Each is seen by the watch and known to the record. */
