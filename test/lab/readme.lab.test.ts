@@ -4,8 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { expect, test } from "vitest";
 import { parse, stringify } from "yaml";
+import { formatConninfo, parseConninfo } from "../../lib/postgres/conninfo.ts";
 import { sharedSource, useLab } from "./fixture.ts";
-import { APP_DATABASE, markAndWait } from "./source.ts";
+import { waitFor } from "./process.ts";
+import { APP_DATABASE, markAndWait, query } from "./source.ts";
 
 const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
 const blocks = [...readme.matchAll(/^```(sh|yaml)\n([\s\S]*?)^```$/gm)].map(([, language, text = ""]) => ({
@@ -112,6 +114,44 @@ test("backup-api serves, with the settings that the README shows", async () => {
   await service.waitForLog(/listens on http:/);
   const backups = await (await fetch(`http://127.0.0.1:${port}/backups`)).json();
   expect(backups).toMatchObject([{ type: "full" }, { type: "incr" }]);
+  await service.stop();
+  expect(await service.ended).toMatchObject({ exitCode: 143 });
+});
+
+test("fleet tests the services of the file, and says so", async () => {
+  const source = sharedSource();
+  const example = block("fleet.mjs run")
+    .replace(/^createdb.*\n/, "")
+    .replace(/host=\S+ user=postgres dbname=fleet/, "RECORD");
+  const file = parse(here(block("after_backups")));
+  // Not all at once, and a stanza of its own: neither is this lab's.
+  const services = { ...file, defaults: { ...file.defaults, jitter: "0s" } };
+  services.services.main.stanza = source.stanza;
+  await lab().writeFile("etc/services.yml", stringify(services));
+  const record = formatConninfo({ ...parseConninfo(source.conninfo), dbname: "fleet" });
+  await query(source, "CREATE DATABASE fleet");
+  const url = `http://127.0.0.1:${await lab().freePort()}`;
+  const service = lab().startService(
+    "fleet",
+    "bash",
+    ["-euc", `exec ${here(example).replace("RECORD", record.replaceAll("'", ""))}`],
+    {
+      env: {
+        PATH: `${lab().scripts}:${lab().env.PATH}`,
+        RESTORE_WORK_DIR: await lab().makeDirectory("w"),
+        RESTORE_LISTEN: new URL(url).host,
+        PGBACKREST_CONFIG: source.pgbackrestConfig,
+      },
+    },
+  );
+  await service.waitForLog(/main: healthy/, 120_000);
+  const [status = "", explain = "", ask = ""] = block("fleet.mjs status").trim().split("\n");
+  const said = async (line: string) => (await run(`export RESTORE_URL=${url}; ${line}`)).stdout;
+  await waitFor("the verdict", async () => /main +healthy/.test(await said(status)));
+  expect(await said(status)).toMatch(/reporting[^\n]*paused/);
+  expect(await said(explain)).toMatch(/the interval is 7d/);
+  expect(await said(ask)).toMatch(/a test of main is asked for/);
+  await service.waitForLog(/main: requested, because a test was asked for/);
   await service.stop();
   expect(await service.ended).toMatchObject({ exitCode: 143 });
 });
