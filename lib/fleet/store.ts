@@ -1,8 +1,8 @@
 /** What the scheduler needs of its record. record/ keeps it in PostgreSQL. */
 
+import type { Report } from "../report/report.ts";
 import type { Limits } from "./decide.ts";
 import type { Standing } from "./service.ts";
-import type { Report } from "../report/report.ts";
 import type { LastTest, Status, StatusChange, Test } from "./test.ts";
 
 /** A test that has a slot, and the statuses that were recorded. */
