@@ -160,6 +160,7 @@ export const OPTIONS = {
   set: text("LABEL", "backup set to restore; by default the newest that can reach the target"),
   receipt: text("FILE", "the receipt that mark wrote on the source"),
   report: text("FILE", "where the report goes; <datadir>.report.json by default"),
+  annotatePod: flag("write the report into the annotation patroni-restore/report of this pod too, for the fleet"),
   detach: choice(["restore-test", "clone"], "how much of the instance is made harmless", "restore-test"),
   pgbackrestConfig: text("FILE", "pgBackRest's configuration file; pgBackRest's own default otherwise"),
   processMax: number("processes that pgBackRest uses for the restore", 2),
