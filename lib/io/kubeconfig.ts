@@ -18,11 +18,12 @@ export interface Access {
   hasProxy: boolean;
 }
 
-/** `$KUBECONFIG`, `~/.kube/config` or the pod's service account. Throws SETTINGS_INVALID. */
-export function loadAccess(): Access {
+/** The file, or else `$KUBECONFIG`, `~/.kube/config` or the pod's service account. Throws SETTINGS_INVALID. */
+export function loadAccess(file: string | undefined): Access {
   const config = new KubeConfig();
   try {
-    config.loadFromDefault();
+    if (file === undefined) config.loadFromDefault();
+    else config.loadFromFile(file);
   } catch (error) {
     throw new RestoreError("SETTINGS_INVALID", `the kubeconfig cannot be read: ${messageOf(error)}`, {
       hint: "see KUBECONFIG; in a pod leave it unset",

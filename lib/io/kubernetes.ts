@@ -102,10 +102,10 @@ export const statusOf = (error: unknown): number | null => (error instanceof Kub
 
 const LIMIT_MS = 30_000;
 
-/** Throws SETTINGS_INVALID when there is no cluster to be found. */
-export async function connectKubernetes(userAgent: string): Promise<Kubernetes> {
+/** `kubeconfig`: instead of what is found by itself. Throws SETTINGS_INVALID when there is no cluster to be found. */
+export async function connectKubernetes(userAgent: string, kubeconfig?: string): Promise<Kubernetes> {
   const { loadAccess } = await import("./kubeconfig.ts");
-  const access = loadAccess();
+  const access = loadAccess(kubeconfig);
   let agent: { key: string; agent: Agent } | undefined;
 
   /** The library makes a new agent for every request; connections are to be kept. */
