@@ -149,7 +149,12 @@ export async function connectKubernetes(userAgent: string, kubeconfig?: string):
     return new Promise((resolve, reject) => {
       const start = url.protocol === "http:" ? httpRequest : httpsRequest;
       const call: ClientRequest = start(url, { ...options, method, headers, signal }, resolve);
-      call.on("error", (error) => reject(unreachable(access.server, signal.aborted ? signal.reason : error)));
+      call.on("error", (error) => {
+        // The server closed a kept connection in this very moment. What is asked here may be asked twice.
+        const isStale = call.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET";
+        if (isStale && !signal.aborted) resolve(send(method, path, body, signal));
+        else reject(unreachable(access.server, signal.aborted ? signal.reason : error));
+      });
       call.on("socket", (socket) => socket.setKeepAlive(true, 15_000));
       call.end(content);
     });

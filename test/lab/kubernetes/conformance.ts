@@ -251,7 +251,9 @@ export function describeConformance(title: string, open: () => Promise<ApiServer
           next = page.next;
           pages++;
         } while (next !== null);
-        expect([names, pages]).toEqual([["page-1", "page-2", "page-4", "page-5"], 2]);
+        expect(names).toEqual(["page-1", "page-2", "page-4", "page-5"]);
+        // The last one may be empty: a server that looks for two more does not know.
+        expect(pages).toBeGreaterThan(1);
       });
     });
 
@@ -460,9 +462,13 @@ export function describeConformance(title: string, open: () => Promise<ApiServer
         const scope = testScope(made.scope, made.id);
         const set = (await api.get(at("StatefulSet"), scope)) as KubernetesObject;
         const spec = set.spec as {
-          template: { metadata: object; spec: object };
+          template: { metadata: object; spec: { volumes?: object[] } };
           volumeClaimTemplates: KubernetesObject[];
         };
+        const claims = spec.volumeClaimTemplates.map(({ metadata: { name } }) => ({
+          name,
+          persistentVolumeClaim: { claimName: `${name}-${scope}-0` },
+        }));
         for (const claim of spec.volumeClaimTemplates) {
           await api.create({
             apiVersion: "v1",
@@ -475,7 +481,7 @@ export function describeConformance(title: string, open: () => Promise<ApiServer
           apiVersion: "v1",
           kind: "Pod",
           metadata: { name: `${scope}-0`, namespace: "restore-tests", ...spec.template.metadata },
-          spec: spec.template.spec,
+          spec: { ...spec.template.spec, volumes: [...(spec.template.spec.volumes ?? []), ...claims] },
         });
         await patroni(made, "config", { initialize: "" });
         return pod;
