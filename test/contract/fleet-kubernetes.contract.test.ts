@@ -3,8 +3,9 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describeConformance, writeKubeconfig } from "../lab/kubernetes/conformance.ts";
+import { describeConformance } from "../lab/kubernetes/conformance.ts";
 import { startFakeKubernetes } from "../lab/kubernetes/fake.ts";
+import { writeKubeconfig } from "../lab/kubernetes/kubeconfig.ts";
 
 describeConformance("the fake API server", async () => {
   const directory = await mkdtemp(join(tmpdir(), "fleet-kubernetes-"));

@@ -88,8 +88,8 @@ interface Piece {
 
 /** Of the ticks. */
 const AGAIN_TICKS = 6;
-/** Watches are not that late. */
-const FORGET_MS = 10 * 60_000;
+/** No watch is later, and no lost node writes longer: its pods are deleted after five minutes. */
+const FORGET_MS = 60 * 60_000;
 
 const FOLLOWED: readonly Kind[] = ["StatefulSet", "Pod", "ConfigMap"];
 
@@ -105,6 +105,8 @@ export function createKubernetesRunner(
   const busy = new Set<string>();
   /** Late events of what is gone must not bring it back; by the time of its end. */
   const removed = new Map<string, number>();
+  /** Removed tests of which something was seen afterwards: a Patroni on a node that was lost writes until it ends. */
+  const leftovers = new Set<string>();
   const problems = new Map<string, string>();
   let tell: (observation: Observation) => void = () => {};
   let isComplete = false;
@@ -120,7 +122,10 @@ export function createKubernetesRunner(
   }
 
   function put({ test, namespace, service, part }: Piece, key: string): void {
-    if (removed.has(test)) return;
+    if (removed.has(test)) {
+      leftovers.add(test);
+      return;
+    }
     const entry = knownOf(test, namespace);
     entry.service = service ?? entry.service;
     if (part.of === "set") entry.set = part.facts;
@@ -240,6 +245,16 @@ export function createKubernetesRunner(
     }
   };
 
+  async function removeLeftovers(test: string): Promise<void> {
+    leftovers.delete(test);
+    try {
+      await removeTest(test);
+    } catch (error) {
+      leftovers.add(test);
+      log.warn("fleet", `what is left of restore test ${test} cannot be removed: ${messageOf(error)}`);
+    }
+  }
+
   return {
     async watch(teller, signal) {
       tell = teller;
@@ -251,6 +266,7 @@ export function createKubernetesRunner(
           if (isAgain) entry.told = "";
           void look(test);
         }
+        for (const test of leftovers) void removeLeftovers(test);
         for (const [test, at] of removed) if (performance.now() - at > FORGET_MS) removed.delete(test);
       }, limits.tickMs);
       signal.addEventListener("abort", () => clearInterval(timer));

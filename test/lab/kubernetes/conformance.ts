@@ -3,10 +3,7 @@
  * alike. And what its watch and its runner make of it.
  */
 
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { stringify } from "yaml";
 import { REPORT_ANNOTATION, TEST_LABEL, testScope } from "../../../lib/fleet/kubernetes/names.ts";
 import { createKubernetesRunner, type RunnerSettings } from "../../../lib/fleet/kubernetes/runner.ts";
 import { createKubernetesWatch, type WatchSettings } from "../../../lib/fleet/kubernetes/watch.ts";
@@ -24,38 +21,7 @@ import {
 import type { Log } from "../../../lib/log.ts";
 import { newReport, type Report } from "../../../lib/report/report.ts";
 import { waitFor } from "../process.ts";
-
-export interface ApiServer {
-  kubeconfig: string;
-  /** Watches from before get 410 from now on. */
-  compact(): Promise<void>;
-  /** The connections of every watch break. */
-  dropWatches(): Promise<void>;
-  /** Away for a moment, with all that it knows. */
-  restart(while_: () => Promise<void>): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** A kubeconfig as people have one. */
-export async function writeKubeconfig(
-  directory: string,
-  server: string,
-  options: { token?: string; caFile?: string; name?: string } = {},
-): Promise<string> {
-  const path = join(directory, `kubeconfig${options.name === undefined ? "" : `-${options.name}`}`);
-  const cluster =
-    options.caFile === undefined ? { "insecure-skip-tls-verify": true } : { "certificate-authority": options.caFile };
-  const config = {
-    apiVersion: "v1",
-    kind: "Config",
-    "current-context": "test",
-    clusters: [{ name: "test", cluster: { server, ...cluster } }],
-    users: [{ name: "test", user: options.token === undefined ? {} : { token: options.token } }],
-    contexts: [{ name: "test", context: { cluster: "test", user: "test", namespace: "default" } }],
-  };
-  await writeFile(path, stringify(config), { mode: 0o644 });
-  return path;
-}
+import type { ApiServer } from "./kubeconfig.ts";
 
 export const silent: Log = { info() {}, warn() {}, error() {}, progress: () => ({ update() {}, end() {} }) };
 
