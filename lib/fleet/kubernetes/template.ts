@@ -27,6 +27,10 @@ export function readTemplate(text: string | null, words: TemplateWords): Kuberne
   const objects: KubernetesObject[] = [];
   for (const document of parseAllDocuments(text ?? builtIn)) {
     if ("contents" in document && document.contents === null) continue;
+    if (document.errors.length > 0) {
+      problems.push(...document.errors.map(messageOf));
+      continue;
+    }
     try {
       const source = document.toString({ lineWidth: 0 });
       const strange = placeholdersOf(source).find((name) => !(name in words));

@@ -19,8 +19,8 @@ import type { Lab } from "../lab.ts";
 import { waitFor } from "../process.ts";
 import { APP_DATABASE, backup, createStanza, loadSchema, query, startPatroniSourceOn } from "../source.ts";
 import { type RealApiServer, startApiServer } from "./api-server.ts";
-import { RUNNER, silent, testFor, WATCH } from "./conformance.ts";
 import { type RunningPod, runPod } from "./kubelet.ts";
+import { RUNNER, silent, testFor, WATCH } from "./samples.ts";
 
 const FLEET = "system:serviceaccount:fleet:fleet";
 const POD = "system:serviceaccount:restore-tests:restore-test";
