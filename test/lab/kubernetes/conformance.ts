@@ -457,6 +457,15 @@ export function describeConformance(title: string, open: () => Promise<ApiServer
         expect([await leftOf(second.id), await leftOf(last.id)]).toEqual([[], []]);
       });
 
+      test("takes away what a Patroni that is not dead yet writes afterwards", async () => {
+        const made = testFor(SERVICE);
+        await runner.start(made, SERVICE, receipt);
+        await runner.remove(made.id, { keepInstance: false });
+        await patroni(made, "config", { initialize: "" });
+        await waitFor("it to be gone", async () => (await leftOf(made.id)).length === 0);
+        expect(runner.present()).not.toContain(made.id);
+      });
+
       test("touches nothing that is not of the test", async () => {
         await api.create({
           apiVersion: "v1",
