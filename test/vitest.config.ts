@@ -69,6 +69,17 @@ export default defineConfig({
       {
         plugins,
         test: {
+          name: "fleet-kubernetes",
+          include: ["test/lab/kubernetes/**/*.fleet-kubernetes.test.ts"],
+          // Every file has an API server of its own, of 330 MB.
+          fileParallelism: true,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+        },
+      },
+      {
+        plugins,
+        test: {
           name: "stores",
           include: ["test/lab/stores/**/*.stores.test.ts"],
           // Every file has a store of its own.

@@ -17,7 +17,7 @@ export interface Observation {
 export interface TestInput {
   /** mark's; null when there is no source to ask. */
   receipt: string | null;
-  /** Of the service's last test: what it proved waits until the rest is proven. */
+  /** Of the service's last test, its `coverage` alone: what it proved waits until the rest is proven. */
   previousReport: string | null;
 }
 

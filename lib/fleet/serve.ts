@@ -23,6 +23,14 @@ import { createFleetApp } from "./web/routes.ts";
 
 export const FLEET_RUN_OPTIONS = [
   "services",
+  "namespaces",
+  "selector",
+  "scopeLabel",
+  "watch",
+  "sourceTemplate",
+  "stanzaTemplate",
+  "testTemplate",
+  "testNamespace",
   "record",
   "keepHistory",
   "keepReports",
@@ -84,7 +92,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
 
   // Ends what waits; a status change that is being recorded has a time of its own.
   const ending = new AbortController();
-  const name = `${hostname()}:${process.pid}`;
+  const name = process.env.POD_NAME ?? `${hostname()}:${process.pid}`;
   let isPaused = await pauseWanted(settings);
   const limits = () => limitsOf(settings, isPaused);
   const fleet = createFleet(limits);

@@ -16,6 +16,13 @@ export interface Policy {
   weight: number;
 }
 
+/** What its restore test is given in Kubernetes instead of what the template says, in Kubernetes' own quantities. */
+export interface Resources {
+  readonly storage?: string;
+  readonly cpu?: string;
+  readonly memory?: string;
+}
+
 /** As the watch describes it: a leader object in Kubernetes, an entry of the services file. Replaced whole by each update. */
 export interface Service {
   /** `namespace/scope`; in a file the entry's name. */
@@ -31,6 +38,8 @@ export interface Service {
   policy: Policy;
   /** Further settings of its restore test, by their names in a settings file. */
   settings: Readonly<Record<string, unknown>>;
+  /** Only of a service in Kubernetes. */
+  resources?: Resources;
   /** Somebody wants a test now: each new value asks for one more. */
   wanted: string | null;
   /** Why it can't be tested, such as a wrong annotation; shown, and never tested meanwhile. */

@@ -43,6 +43,8 @@ export interface BootstrapContext {
   version: string;
   log: Log;
   signal: AbortSignal;
+  /** Sees the report whenever it is written. */
+  publish?: (report: Report) => void;
 }
 
 /**
@@ -83,6 +85,7 @@ class Bootstrap {
   private readonly paths: Paths;
   private readonly report: Report;
   private readonly reportPath: string;
+  private readonly publish: (report: Report) => void;
   private state: Unproven | undefined;
   private postmaster: Postmaster | undefined;
   private inPlace = false;
@@ -92,6 +95,7 @@ class Bootstrap {
     this.settings = settings;
     this.log = context.log;
     this.signal = context.signal;
+    this.publish = context.publish ?? (() => {});
     this.superuser = superuser;
     this.workDir = workDir;
     this.paths = pathsOf(settings.datadir ?? "/nonexistent");
@@ -302,6 +306,8 @@ class Bootstrap {
   }
 
   private async writeReport(): Promise<void> {
+    // First: a disk that is full must not keep it from those who can still be told.
+    this.publish(this.report);
     await writeAtomically(this.reportPath, `${JSON.stringify(this.report, null, 2)}\n`);
   }
 
@@ -310,6 +316,7 @@ class Bootstrap {
     await this.postmaster?.stop("immediate", 5000).catch(() => {});
     this.report.error = reportError(error);
     this.report.finished_at = new Date().toISOString();
+    if (!mayReport) this.publish(this.report);
     const write = () => (mayReport ? this.writeReport() : Promise.resolve());
     const isWritten = await write().then(
       () => true,

@@ -2,11 +2,12 @@ import { resolve } from "node:path";
 import { type Script, VERSION } from "../cli.ts";
 import { removeTree } from "../io/files.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
+import { withReportOnPod } from "../report/on-pod.ts";
 import { BOOTSTRAP_OPTIONS, bootstrap } from "../restore/bootstrap.ts";
 import { describePlan } from "../restore/plan.ts";
 import { preflight } from "../restore/preflight.ts";
 
-const OPTIONS = [...BOOTSTRAP_OPTIONS, "dryRun", "json"] as const;
+const OPTIONS = [...BOOTSTRAP_OPTIONS, "annotatePod", "dryRun", "json"] as const;
 
 export const script: Script<(typeof OPTIONS)[number]> = {
   name: "bootstrap",
@@ -37,7 +38,9 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       }
       return;
     }
-    const report = await bootstrap({ settings: absolute, version: VERSION, log, signal });
-    if (settings.json) print(JSON.stringify(report, null, 2));
+    await withReportOnPod(settings.annotatePod, { log, signal }, async (publish) => {
+      const report = await bootstrap({ settings: absolute, version: VERSION, log, signal, ...publish });
+      if (settings.json) print(JSON.stringify(report, null, 2));
+    });
   },
 };

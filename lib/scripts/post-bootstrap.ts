@@ -1,16 +1,19 @@
 import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { findPatroni, watchPatroni } from "../io/patroni.ts";
+import { withReportOnPod } from "../report/on-pod.ts";
 import { POST_BOOTSTRAP_OPTIONS, parseOperand, postBootstrap } from "../verify/post-bootstrap.ts";
 
-export const script: Script<(typeof POST_BOOTSTRAP_OPTIONS)[number]> = {
+const OPTIONS = [...POST_BOOTSTRAP_OPTIONS, "annotatePod"] as const;
+
+export const script: Script<(typeof OPTIONS)[number]> = {
   name: "post-bootstrap",
   summary: "Prove the instance that bootstrap restored; only then does it exit 0.",
   description:
     "Patroni's bootstrap.post_bootstrap: Patroni appends the superuser's connection string. Reads what bootstrap left beside " +
     "the data directory, runs the checks and writes the verdict into the report. Any exit code but 0 makes Patroni give " +
     "the bootstrap up.",
-  options: POST_BOOTSTRAP_OPTIONS,
+  options: OPTIONS,
   operands: "CONNINFO",
   examples: [
     "# in patroni.yml\nbootstrap:\n  post_bootstrap: /opt/patroni-restore/post-bootstrap.mjs",
@@ -28,12 +31,9 @@ export const script: Script<(typeof POST_BOOTSTRAP_OPTIONS)[number]> = {
         ),
     });
     try {
-      await postBootstrap({
-        conninfo,
-        settings,
-        flags,
-        log,
-        signal: AbortSignal.any([signal, gone.signal]),
+      const either = AbortSignal.any([signal, gone.signal]);
+      await withReportOnPod(settings.annotatePod, { log, signal: either }, async (publish) => {
+        await postBootstrap({ conninfo, settings, flags, log, signal: either, ...publish });
       });
     } finally {
       watch.stop();

@@ -42,6 +42,8 @@ export interface PostBootstrapInput {
   now?: () => Date;
   /** False when the Patroni that called is gone or is leaving: nobody would take the instance over. */
   stillWanted?: () => Promise<boolean>;
+  /** Sees the report whenever it was written. */
+  publish?: (report: Report) => void;
   /** Of the instance as it was stopped just now, instead of what bootstrap saw. */
   pageChecksums?: PageChecksums | undefined;
 }
@@ -81,7 +83,10 @@ export async function postBootstrap(input: PostBootstrapInput): Promise<Report> 
 
   // An earlier run may have been interrupted between its verdict and the end.
   let report: Report = withPhase({ ...found, verdict: "error", error: null }, handover(found, now()));
-  const write = (next: Report) => writeAtomically(reportPath, `${JSON.stringify(next, null, 2)}\n`);
+  const write = async (next: Report) => {
+    await writeAtomically(reportPath, `${JSON.stringify(next, null, 2)}\n`);
+    input.publish?.(next);
+  };
   await write(report);
   await writeUnproven(datadir, { ...unproven, phase: "verify" });
   try {

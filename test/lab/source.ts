@@ -84,9 +84,18 @@ async function waitForPostgres(source: Source, service: Service): Promise<void> 
 }
 
 /** The same under Patroni: initdb by Patroni, archiving through its dynamic configuration; returns when it is leader. */
-export async function startPatroniSource(
+export function startPatroniSource(
   lab: Lab,
   etcd: Etcd,
+  options: SourceOptions = {},
+): Promise<Source & { service: Service }> {
+  return startPatroniSourceOn(lab, { settings: { etcd3: { hosts: etcd.endpoint } } }, options);
+}
+
+/** With whatever keeps its state: `settings` are lines of its configuration. */
+export async function startPatroniSourceOn(
+  lab: Lab,
+  dcs: { settings: object; env?: Readonly<Record<string, string>> },
   options: SourceOptions = {},
 ): Promise<Source & { service: Service }> {
   const prepared = await prepareSource(lab, options);
@@ -94,10 +103,11 @@ export async function startPatroniSource(
   const scope = `${prepared.stanza}-source`;
   const configFile = await lab.writeFile(
     `${prepared.stanza}/patroni.yml`,
-    stringify(patroniSettings(lab, prepared, scope, restPort, etcd.endpoint, options.parameters ?? {})),
+    stringify(patroniSettings(lab, prepared, scope, restPort, dcs.settings, options.parameters ?? {})),
   );
   const source: Source = { ...prepared, kind: "patroni", patroni: { scope, restPort, configFile } };
-  const service = startPatroni(lab, configFile, { name: `${source.stanza}-patroni` });
+  const env = dcs.env === undefined ? {} : { env: dcs.env };
+  const service = startPatroni(lab, configFile, { name: `${source.stanza}-patroni`, ...env });
   await waitForLeader(service, restPort);
   return { ...source, logFile: service.logFile, service };
 }
@@ -107,14 +117,14 @@ function patroniSettings(
   source: Source,
   scope: string,
   restPort: number,
-  etcd: string,
+  dcs: object,
   parameters: Readonly<Record<string, string | number>>,
 ): object {
   return {
     scope,
     name: `${scope}-0`,
     restapi: { listen: `127.0.0.1:${restPort}`, connect_address: `127.0.0.1:${restPort}` },
-    etcd3: { hosts: etcd },
+    ...dcs,
     bootstrap: {
       dcs: {
         ttl: 30,

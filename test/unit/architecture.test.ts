@@ -38,7 +38,7 @@ function findings(sources: readonly Source[], pattern: RegExp): string[] {
 }
 
 const OUTSIDE =
-  /^(?!\s*import type\b).*(\bfrom|\bimport|\bimport\(|\brequire\()\s*"(execa|zx|pg|cli-progress|@hono\/node-server|(node:)?(child_process|cluster|dgram|dns|fs|http|http2|https|net|readline|tls|worker_threads)(\/promises)?)"/;
+  /^(?!\s*import type\b).*(\bfrom|\bimport|\bimport\(|\brequire\()\s*"(execa|zx|pg|cli-progress|@hono\/node-server|@kubernetes\/client-node|(node:)?(child_process|cluster|dgram|dns|fs|http|http2|https|net|readline|tls|worker_threads)(\/promises)?)"/;
 
 describe("only lib/io touches processes, SQL, HTTP and files", () => {
   const outsideIo = lib.filter(({ path }) => !path.startsWith("lib/io/")).concat(scripts);
@@ -77,10 +77,20 @@ describe("only lib/io touches processes, SQL, HTTP and files", () => {
 test("each library from outside is used in one file", () => {
   const users = (name: string) =>
     lib.filter(({ text }) => new RegExp(`^import (?!type).*from "${name}"`, "m").test(text)).map(({ path }) => path);
-  const names = ["execa", "cli-progress", "commander", "@hono/node-server", "hono", "prom-client", "croner"];
+  const names = [
+    "execa",
+    "cli-progress",
+    "commander",
+    "@hono/node-server",
+    "@kubernetes/client-node",
+    "hono",
+    "prom-client",
+    "croner",
+  ];
   expect(Object.fromEntries(names.map((name) => [name, users(name)]))).toEqual({
     execa: ["lib/io/command.ts"],
     "@hono/node-server": ["lib/io/http-server.ts"],
+    "@kubernetes/client-node": ["lib/io/kubeconfig.ts"],
     hono: ["lib/http/app.ts"],
     "prom-client": ["lib/http/prometheus.ts"],
     croner: ["lib/backup-api/cron.ts"],
