@@ -15,6 +15,9 @@ export const SERVICE_ANNOTATION = `${PREFIX}service`;
 export const EXPECTED_ANNOTATION = `${PREFIX}system-identifier`;
 /** On the StatefulSet: its first pod. Another one would be a second attempt, which proves nothing. */
 export const POD_ANNOTATION = `${PREFIX}pod-uid`;
+/** On the StatefulSet: why it was started, and until when it may take. */
+export const REASON_ANNOTATION = `${PREFIX}reason`;
+export const DEADLINE_ANNOTATION = `${PREFIX}deadline-at`;
 /** On the StatefulSet: since when it is cancelled. */
 export const CANCELLED_ANNOTATION = `${PREFIX}cancelled-at`;
 /** On the StatefulSet: kept for a person. */

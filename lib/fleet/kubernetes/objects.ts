@@ -9,8 +9,10 @@ import type { Service } from "../service.ts";
 import type { Test } from "../test.ts";
 import {
   APPLICATION,
+  DEADLINE_ANNOTATION,
   EXPECTED_ANNOTATION,
   hashOf,
+  REASON_ANNOTATION,
   SERVICE_ANNOTATION,
   SERVICE_LABEL,
   TEST_LABEL,
@@ -230,6 +232,9 @@ function withPod(
       annotations: {
         ...set.metadata.annotations,
         ...(expected === undefined ? {} : { [EXPECTED_ANNOTATION]: expected }),
+        // For people.
+        [REASON_ANNOTATION]: input.test.reason,
+        [DEADLINE_ANNOTATION]: input.test.deadlineAt.toISOString(),
       },
     },
     spec: {

@@ -287,7 +287,8 @@ export function createKubernetesRunner(
                   if (text === null) problems.delete(place);
                   else problems.set(place, text);
                 },
-                ...(settings.followLimits === undefined ? {} : { limits: settings.followLimits }),
+                // A ConfigMap with a receipt may have 1 MiB.
+                limits: { pageSize: 20, ...settings.followLimits },
               },
               signal,
             ),

@@ -8,6 +8,8 @@ import builtIn from "../../../patroni-templates/kubernetes/fleet-restore-test.ym
 import { combineProblems, messageOf, RestoreError } from "../../errors.ts";
 import { apiVersionOf, isKind, type Kind, type KubernetesObject } from "../../io/kubernetes.ts";
 import { placeholdersOf, renderTemplate } from "../../patroni/templates.ts";
+import { HOOK_OPTIONS } from "../../restore-test/hooks.ts";
+import { loadSettings } from "../../settings.ts";
 
 export const PATRONI_FILE = "patroni.yml";
 export const HOOKS_FILE = "hooks.yml";
@@ -80,11 +82,22 @@ function problemsOfAll(objects: readonly KubernetesObject[]): string[] {
     try {
       const value: unknown = parse(text, { version: "1.1" });
       if (typeof value !== "object" || value === null) return [`${file} is not a mapping`];
-      return file === PATRONI_FILE ? patroniProblems(value as PatroniFile) : [];
+      return file === PATRONI_FILE ? patroniProblems(value as PatroniFile) : hooksProblems(text);
     } catch (error) {
       return [`${file}: ${messageOf(error)}`];
     }
   });
+}
+
+/** Known to the hooks, and with values that they take: they could only say it in a pod's log. */
+function hooksProblems(text: string): string[] {
+  const names = [...HOOK_OPTIONS, "detach", "annotatePod", "logFormat"] as const;
+  try {
+    loadSettings(names, [], { flags: {}, environment: {}, file: { path: HOOKS_FILE, text } });
+    return [];
+  } catch (error) {
+    return [messageOf(error)];
+  }
 }
 
 export interface PatroniFile {

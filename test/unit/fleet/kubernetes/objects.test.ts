@@ -202,6 +202,12 @@ describe("a template that cannot work is refused at the start", () => {
       (text: string) => text.replace("post_bootstrap:", "post_bootstrp:"),
       "post_bootstrap is missing",
     ],
+    [
+      "a mistyped setting",
+      (text: string) => text.replace("level: standard", "levl: standard"),
+      "levl is not a setting",
+    ],
+    ["a wrong value", (text: string) => text.replace("level: standard", "level: deep"), '"deep" is not one of'],
     ["an unknown word", (text: string) => text.replaceAll("{{scope}}", "{{service}}"), "{{service}} is none of"],
     [
       "a name of Patroni's",
