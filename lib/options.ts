@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { cronProblem, isTimeZone } from "./backup-api/cron.ts";
-import { windowsSchema } from "./fleet/policy.ts";
+import { asText, parseWindows } from "./fleet/policy.ts";
 import type { Window } from "./fleet/window.ts";
 import { parseListen } from "./http/listen.ts";
 import { TARGET_TYPES } from "./postgres/target.ts";
@@ -278,7 +278,7 @@ export const OPTIONS = {
   windows: {
     placeholder: "LIST",
     help: 'when tests may start, such as "mon-fri 22:00-06:00 Europe/Berlin"; several are separated by semicolons',
-    schema: windowsSchema,
+    schema: asText(parseWindows),
   } satisfies Option<Window[]> as Option<Window[]>,
   afterBackups: optionalNumber("a service is also due after so many new backups"),
   maxTests: number("restore tests in progress at the same time", 2),

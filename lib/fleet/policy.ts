@@ -1,33 +1,36 @@
-/** What the fleet's settings say of every service, and a service's own words that override it. */
+/** What a service says itself of when and how often it is tested: in the services file, or in annotations. Pure. */
 
 import { z } from "zod";
 import { messageOf } from "../errors.ts";
 import { parseDuration } from "../units.ts";
 import type { Policy } from "./service.ts";
-import { parseWindow } from "./window.ts";
+import { parseWindow, type Window } from "./window.ts";
 
-function converted<T>(convert: (text: string) => T) {
-  return z
-    .union([z.string(), z.number(), z.boolean()], { error: "is not a single value" })
-    .transform((value, context) => {
-      try {
-        return convert(String(value));
-      } catch (error) {
-        context.addIssue({ code: "custom", message: messageOf(error) });
-        return z.NEVER;
-      }
-    });
+/** By their names in a file; an annotation has dashes instead. Each throws a plain Error with the sentence to show. */
+export const POLICY_WORDS = {
+  interval: (text: string) => ({ intervalMs: positive(parseDuration(text), text) }),
+  jitter: (text: string) => ({ jitterMs: parseDuration(text) }),
+  windows: (text: string) => ({ windows: parseWindows(text) }),
+  weight: (text: string) => ({ weight: wholeNumber(text, 0) }),
+  after_backups: (text: string) => ({ afterBackups: text === "never" ? null : wholeNumber(text, 1) }),
+  paused: (text: string) => ({ isPaused: truth(text) }),
+} satisfies Record<string, (text: string) => Partial<Policy>>;
+
+/** Several are separated by semicolons or lines: commas stand between days. */
+export function parseWindows(text: string): Window[] {
+  const parts = text.split(/[;\n]/).map((part) => part.trim());
+  return parts.filter((part) => part !== "").map(parseWindow);
 }
 
-function wholeNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text) || text === "0") throw new Error(`"${text}" is not a whole number from 1`);
+function positive(value: number, text: string): number {
+  if (value < 1000) throw new Error(`"${text}" is less than a second`);
+  return value;
+}
+
+function wholeNumber(text: string, minimum: number): number {
+  if (!/^\d{1,9}$/.test(text) || Number(text) < minimum)
+    throw new Error(`"${text}" is not a whole number from ${minimum}`);
   return Number(text);
-}
-
-function interval(text: string): number {
-  const ms = parseDuration(text);
-  if (ms < 1000) throw new Error(`"${text}" is less than a second`);
-  return ms;
 }
 
 function truth(text: string): boolean {
@@ -36,30 +39,35 @@ function truth(text: string): boolean {
   throw new Error(`"${text}" is neither true nor false`);
 }
 
-/** `;` or a list separates several, as a comma may stand between days. */
-export const windowsSchema = z.preprocess(
-  (value) => (typeof value === "string" ? value.split(";").filter((part) => part.trim() !== "") : value),
-  z.array(converted(parseWindow), { error: "is not a list of windows" }),
-);
+/** A value of a file: text, a number, a truth, or a list of such. */
+export const asText = <T>(convert: (text: string) => T) => {
+  const scalar = z.union([z.string(), z.number(), z.boolean()]);
+  const value = z.union([scalar, z.array(scalar)], { error: "is not a single value" });
+  return value.transform((given, context) => {
+    try {
+      return convert(Array.isArray(given) ? given.join(";") : String(given));
+    } catch (error) {
+      context.addIssue({ code: "custom", message: messageOf(error) });
+      return z.NEVER;
+    }
+  });
+};
 
-/** By the names of a services file; an annotation has the same with dashes. */
 export const policySchema = z.strictObject({
-  interval: converted(interval).optional(),
-  jitter: converted(parseDuration).optional(),
-  windows: windowsSchema.optional(),
-  after_backups: converted(wholeNumber).optional(),
-  paused: converted(truth).optional(),
-  weight: converted(wholeNumber).optional(),
+  interval: asText(POLICY_WORDS.interval).optional(),
+  jitter: asText(POLICY_WORDS.jitter).optional(),
+  windows: asText(POLICY_WORDS.windows).optional(),
+  weight: asText(POLICY_WORDS.weight).optional(),
+  after_backups: asText(POLICY_WORDS.after_backups).optional(),
+  paused: asText(POLICY_WORDS.paused).optional(),
 });
-export type PolicyWords = z.infer<typeof policySchema>;
 
-export function overridden(policy: Policy, words: PolicyWords): Policy {
-  return {
-    intervalMs: words.interval ?? policy.intervalMs,
-    jitterMs: words.jitter ?? policy.jitterMs,
-    windows: words.windows ?? policy.windows,
-    afterBackups: words.after_backups ?? policy.afterBackups,
-    isPaused: words.paused ?? policy.isPaused,
-    weight: words.weight ?? policy.weight,
-  };
-}
+export const overridden = (policy: Policy, words: z.infer<typeof policySchema>): Policy => ({
+  ...policy,
+  ...words.interval,
+  ...words.jitter,
+  ...words.windows,
+  ...words.weight,
+  ...words.after_backups,
+  ...words.paused,
+});

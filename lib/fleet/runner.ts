@@ -35,6 +35,8 @@ export interface Runner {
   remove(test: string, options: { keepInstance: boolean }): Promise<void>;
   /** The tests of which there is anything. */
   present(): ReadonlySet<string>;
+  /** Why what it tells may be out of date; null when it is not. */
+  problem(): string | null;
 }
 
 /** A source of services: a file (local/), or Kubernetes' leader objects. */

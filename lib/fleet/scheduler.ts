@@ -134,7 +134,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       // Another one may lead by now, and have given the slot away.
       if (!(await store.holds(test.id)))
         return log.warn("test", `${test.service}: its slot is lost`, { test: test.id });
-      await runner.start(test, service, { receipt, previousReport: report === null ? null : JSON.stringify({ coverage: report.coverage }) });
+      await runner.start(test, service, {
+        receipt,
+        previousReport: report === null ? null : JSON.stringify({ coverage: report.coverage }),
+      });
     } catch (thrown) {
       const error = signal.aborted && signal.reason instanceof RestoreError ? signal.reason : thrown;
       if (!(error instanceof RestoreError)) log.error("test", messageOf(error), { stack: (error as Error)?.stack });

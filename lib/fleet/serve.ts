@@ -107,7 +107,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
       services: fleet.views(new Date()),
       isPaused,
       leads: store.leads(),
-      problems: [store.problem(), watch.problem()].filter((problem) => problem !== null),
+      problems: [store.problem(), watch.problem(), runner.problem()].filter((problem) => problem !== null),
       pending: store.pending(),
     });
     const metrics = createFleetMetrics({ view, version: options.version });

@@ -2,9 +2,22 @@ import { dirname, join, resolve } from "node:path";
 import { type Script, VERSION } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { FLEET_ASK_OPTIONS, requestTest, showService, showStatus } from "../fleet/ask.ts";
+import { createKubernetesRunner } from "../fleet/kubernetes/runner.ts";
+import { checkTemplate } from "../fleet/kubernetes/template.ts";
+import { createKubernetesWatch } from "../fleet/kubernetes/watch.ts";
 import { localRunner } from "../fleet/local/runner.ts";
 import { watchServicesFile } from "../fleet/local/watch.ts";
-import { FLEET_END_LIMIT_MS, FLEET_RUN_OPTIONS, serveFleet } from "../fleet/serve.ts";
+import {
+  FLEET_END_LIMIT_MS,
+  FLEET_RUN_OPTIONS,
+  type FleetRunSettings,
+  type Place,
+  serveFleet,
+} from "../fleet/serve.ts";
+import type { Policy } from "../fleet/service.ts";
+import { readTextOrExplain } from "../io/files.ts";
+import { connectKubernetes } from "../io/kubernetes.ts";
+import type { Log } from "../log.ts";
 import { didYouMean, refuseSecretFlag } from "../settings.ts";
 
 const OPTIONS = [...new Set([...FLEET_RUN_OPTIONS, ...FLEET_ASK_OPTIONS])];
@@ -60,25 +73,50 @@ async function run({ settings, flags, log, signal, endWithin }: FleetContext): P
       hint: "the connection string of a PostgreSQL database for the record, such as --record dbname=fleet",
     });
   }
-  const scripts = dirname(process.argv[1] ?? "");
-  const environment = environmentOf(process.env);
   await serveFleet({
     settings,
-    markScript: join(scripts, "mark.mjs"),
-    environment,
+    markScript: beside("mark.mjs"),
+    environment: environmentOf(process.env),
     version: VERSION,
     log,
     signal,
-    async place(policy) {
-      const { services, keepFailed } = settings;
-      if (services === undefined) throw new RestoreError("SETTINGS_INVALID", "--services is missing");
-      const workDir = resolve(settings.workDir);
-      const runner = localRunner({ workDir, script: join(scripts, "restore-test.mjs"), environment, keepFailed, log });
-      return { watch: watchServicesFile(resolve(services), policy, log), runner };
-    },
+    place: (policy) =>
+      settings.services === undefined ? cluster(settings, policy, log) : machine(settings, policy, log),
   });
   throw signal.reason;
 }
+
+/** Services in a file, tests as processes of this machine. */
+async function machine(settings: FleetRunSettings, policy: Policy, log: Log): Promise<Place> {
+  const { services = "", keepFailed } = settings;
+  const runner = localRunner({
+    workDir: resolve(settings.workDir),
+    script: beside("restore-test.mjs"),
+    environment: environmentOf(process.env),
+    ...{ keepFailed, log },
+  });
+  return { watch: watchServicesFile(resolve(services), policy, log), runner };
+}
+
+/** Services that Patroni keeps in Kubernetes, tests as StatefulSets. */
+async function cluster(settings: FleetRunSettings, policy: Policy, log: Log): Promise<Place> {
+  const { testTemplate, selector, scopeLabel, watch, stanzaTemplate } = settings;
+  const template =
+    testTemplate === undefined ? null : await readTextOrExplain(testTemplate, "template of restore tests");
+  checkTemplate(template);
+  const api = await connectKubernetes(`patroni-restore/${VERSION}`);
+  const namespaces = settings.namespaces?.split(",").map((name) => name.trim()) ?? null;
+  const testNamespace = settings.testNamespace ?? null;
+  const sourceTemplate = settings.sourceTemplate ?? null;
+  return {
+    watch: createKubernetesWatch(api, {
+      ...{ namespaces, selector, scopeLabel, watch, policy, stanzaTemplate, sourceTemplate },
+    }),
+    runner: createKubernetesRunner(api, { testNamespace, namespaces, scopeLabel, template }, { log }),
+  };
+}
+
+const beside = (script: string) => join(dirname(process.argv[1] ?? ""), script);
 
 /** The fleet's settings are not those of its restore tests. */
 const environmentOf = (environment: NodeJS.ProcessEnv) =>

@@ -66,7 +66,7 @@ describe.each(TEMPLATES)("%s", (file) => {
 
   test("is an object that Kubernetes takes", () => {
     expect(problemsOf(complete(object))).toEqual([]);
-    expect(object.metadata.namespace).toBe(file.startsWith("fleet-") ? "restore-tests" : "databases");
+    expect(object.metadata.namespace).toBe("databases");
   });
 
   test("says what it is and where it goes, in lines that fit", () => {

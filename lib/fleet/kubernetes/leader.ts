@@ -11,9 +11,8 @@ import { snake } from "../../options.ts";
 import { parseConninfo } from "../../postgres/conninfo.ts";
 import { HOOK_OPTIONS } from "../../restore-test/hooks.ts";
 import { didYouMean, loadSettings } from "../../settings.ts";
-import { parseDuration } from "../../units.ts";
+import { POLICY_WORDS } from "../policy.ts";
 import type { Policy, Resources, Service } from "../service.ts";
-import { parseWindow } from "../window.ts";
 import { isTestScope, PREFIX, TEST_LABEL } from "./names.ts";
 
 export interface LeaderSettings {
@@ -58,26 +57,12 @@ export function overridesOf({ metadata }: KubernetesObject): ReadonlyMap<string,
 
 /** What an override changes. Each throws a plain Error with the sentence to show. */
 const OVERRIDES: Readonly<Record<string, (draft: Draft, value: string) => void>> = {
-  interval: (draft, value) => {
-    draft.policy.intervalMs = positive(parseDuration(value), value);
-  },
-  jitter: (draft, value) => {
-    draft.policy.jitterMs = parseDuration(value);
-  },
-  windows: (draft, value) => {
-    const parts = value.split(/[;\n]/).map((part) => part.trim());
-    draft.policy.windows = parts.filter((part) => part !== "").map(parseWindow);
-  },
-  weight: (draft, value) => {
-    draft.policy.weight = wholeNumber(value, 0);
-  },
-  "after-backups": (draft, value) => {
-    draft.policy.afterBackups = value === "never" ? null : wholeNumber(value, 1);
-  },
-  paused: (draft, value) => {
-    if (!/^(true|false)$/.test(value)) throw new Error(`"${value}" is neither true nor false`);
-    draft.policy.isPaused = value === "true";
-  },
+  ...Object.fromEntries(
+    Object.entries(POLICY_WORDS).map(([name, convert]) => [
+      name.replaceAll("_", "-"),
+      (draft: Draft, value: string) => Object.assign(draft.policy, convert(value)),
+    ]),
+  ),
   "test-now": (draft, value) => {
     draft.wanted = value === "" ? null : value;
   },
@@ -183,17 +168,6 @@ function checkedSource(text: string): string {
     throw new Error("it holds a password, which everybody can read here; use a file that PGPASSFILE names");
   }
   return text;
-}
-
-function positive(value: number, text: string): number {
-  if (value <= 0) throw new Error(`"${text}" is not longer than nothing`);
-  return value;
-}
-
-function wholeNumber(text: string, minimum: number): number {
-  if (!/^\d{1,9}$/.test(text) || Number(text) < minimum)
-    throw new Error(`"${text}" is not a whole number from ${minimum}`);
-  return Number(text);
 }
 
 /** Kubernetes' own form of a number with a unit. */

@@ -97,7 +97,7 @@ export function createKubernetesRunner(
   api: Kubernetes,
   settings: RunnerSettings,
   { log, now = () => new Date() }: { log: Log; now?: () => Date },
-): Runner & { problem(): string | null } {
+): Runner {
   const limits = { ...OBSERVE_LIMITS, ...REMOVE_LIMITS, ...RUNNER_LIMITS, ...settings.limits };
   const namespaces = settings.testNamespace === null ? (settings.namespaces ?? [null]) : [settings.testNamespace];
   const known = new Map<string, Known>();

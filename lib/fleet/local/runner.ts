@@ -59,6 +59,7 @@ const FILES = {
 export function localRunner(options: LocalRunnerOptions): Runner {
   const { workDir, log } = options;
   const known = new Map<string, Known>();
+  let problem: string | null = null;
   const directoryOf = (id: string) => join(workDir, `fleet-${id}`);
   /** restore-test's own. */
   const instanceOf = (id: string) => makeLayout(workDir, "", id);
@@ -115,7 +116,15 @@ export function localRunner(options: LocalRunnerOptions): Runner {
       };
       await round();
       const again = async () => {
-        await round().catch((error) => log.warn("runner", messageOf(error)));
+        await round().then(
+          () => {
+            problem = null;
+          },
+          (error) => {
+            if (problem !== messageOf(error)) log.warn("runner", messageOf(error));
+            problem = messageOf(error);
+          },
+        );
         if (!signal.aborted) setTimeout(again, POLL_MS);
       };
       setTimeout(again, POLL_MS);
@@ -161,6 +170,8 @@ export function localRunner(options: LocalRunnerOptions): Runner {
     },
 
     present: () => new Set(known.keys()),
+
+    problem: () => problem,
   };
 
   function settingsFor(test: Test, service: Service, input: TestInput): string {

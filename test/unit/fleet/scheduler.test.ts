@@ -102,6 +102,7 @@ function machine() {
       present.delete(id);
     },
     present: () => present,
+    problem: () => null,
   };
   return { runner, state, present, calls, inputs };
 }

@@ -145,6 +145,8 @@ describe("the image snippet", () => {
       "verify",
       "restore-test",
       "backup-api",
+      "fleet",
+      "mark",
     ]);
   });
 

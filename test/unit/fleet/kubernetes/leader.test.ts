@@ -115,7 +115,7 @@ describe("a service", () => {
 
   test.each([
     ["interval", "often", '"often" is not a duration'],
-    ["interval", "0", '"0" is not longer than nothing'],
+    ["interval", "0", '"0" is less than a second'],
     ["windows", "at night", '"at night" is not a window'],
     ["weight", "-1", '"-1" is not a whole number from 0'],
     ["paused", "maybe", '"maybe" is neither true nor false'],

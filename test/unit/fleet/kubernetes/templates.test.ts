@@ -1,25 +1,18 @@
 /** patroni-templates/kubernetes/fleet-*.yml: objects that an API server takes, that fit together, and that may do little. */
 
+import { dirname } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { FLEET_RUN_OPTIONS } from "../../../../lib/fleet/serve.ts";
+import { listenProblems } from "../../../../lib/http/listen.ts";
 import { renderTemplate } from "../../../../lib/patroni/templates.ts";
+import { loadSettings } from "../../../../lib/settings.ts";
 import { type KubernetesObject, problemsOf } from "../../../fixtures/kubernetes.ts";
-import { FLEET_TEMPLATES, readTemplate } from "../../../fixtures/kubernetes-templates.ts";
-
-const VALUES = {
-  scope: "shop",
-  namespace: "databases",
-  stanza: "main",
-  fleet_namespace: "fleet",
-  test_namespace: "restore-tests",
-  prometheus_namespace: "monitoring",
-  leader_resource: "endpoints",
-  fleet_image: "registry.example.com/patroni-restore:1",
-};
+import { FLEET_TEMPLATES, FLEET_VALUES, readTemplate } from "../../../fixtures/kubernetes-templates.ts";
 
 function objectsOf(file: string, version: "1.1" | "1.2" = "1.1"): KubernetesObject[] {
   return parseAllDocuments(readTemplate(file)).map((document) => {
-    const [filled] = parseAllDocuments(renderTemplate(document.toString(), VALUES, { unusedAllowed: true }), {
+    const [filled] = parseAllDocuments(renderTemplate(document.toString(), FLEET_VALUES, { unusedAllowed: true }), {
       version,
     });
     return filled?.toJS();
@@ -114,6 +107,37 @@ describe("fleet-deployment.yml", () => {
     const policy = find("fleet-networkpolicy.yml", "NetworkPolicy", "fleet").spec;
     expect(spec.template.metadata.labels).toMatchObject(policy.podSelector.matchLabels);
     expect(policy.ingress[0].ports).toEqual([{ protocol: "TCP", port: container.ports[0].containerPort }]);
+  });
+
+  test("the settings are settings of fleet run, their files are mounted, and it may listen where others reach it", () => {
+    const { data } = find("fleet-configmap.yml", "ConfigMap", "fleet");
+    const text = data["fleet.yml"];
+    const settings = loadSettings([...FLEET_RUN_OPTIONS, "logFormat"], ["record"], {
+      ...{ flags: {}, environment: {}, file: { path: "fleet.yml", text } },
+    });
+    expect(settings.listen.port).toBe(container.ports[0].containerPort);
+    expect(listenProblems(settings.listen, { hasToken: true, hasTls: true, isInsecure: settings.insecure })).toEqual(
+      [],
+    );
+    expect(settings.testNamespace).toBe(find("fleet-rbac.yml", "Role", "restore-test").metadata.namespace);
+    expect(settings.record).not.toMatch(/password/);
+    const mounts = container.volumeMounts.map(({ mountPath }: KubernetesObject) => mountPath);
+    for (const file of [settings.tokenFile, settings.tlsCertFile, settings.tlsKeyFile, settings.testTemplate]) {
+      expect(mounts).toContain(dirname(file as string));
+    }
+  });
+
+  test("the Service leads to it, and Prometheus finds the Service", () => {
+    const service = find("fleet-service.yml", "Service", "fleet");
+    expect(spec.template.metadata.labels).toMatchObject(service.spec.selector);
+    expect(service.spec.ports[0].targetPort).toBe(container.ports[0].name);
+    const [monitor] = objectsOf("fleet-servicemonitor.yml");
+    expect(service.metadata.labels).toMatchObject(monitor?.spec.selector.matchLabels);
+    const [endpoint] = monitor?.spec.endpoints ?? [];
+    expect(endpoint).toMatchObject({ port: service.spec.ports[0].name, scheme: "https", honorLabels: true });
+    const secrets = pod.volumes.map(({ secret }: KubernetesObject) => secret?.secretName);
+    expect(secrets).toContain(endpoint.tlsConfig.ca.secret.name);
+    expect(endpoint.tlsConfig.serverName).toBe(`${service.metadata.name}.${service.metadata.namespace}.svc`);
   });
 
   test("every mount has a volume, and every volume a mount", () => {

@@ -56,7 +56,7 @@ describe("what is wrong is said with its place, all at once", () => {
   test.each([
     ["services:\n  a:\n    intervall: 1d", /services\.yml:3:\d+: services\.a has the unknown key "intervall"/],
     ["services:\n  a:\n    interval: soon", /services\.yml:3:15: services\.a\.interval .*"soon"/],
-    ["services:\n  a:\n    windows: [sometimes]", /services\.yml:3:15: .*"sometimes" is not a window/],
+    ["services:\n  a:\n    windows: [sometimes]", /services\.yml:3:14: .*"sometimes" is not a window/],
     ["services:\n  a b: {}", /services\.yml:2:\d+: services\.a b is not a name/],
     ["services:\n  a:\n    source: host", /services\.yml:3:13: a\.source: /],
     ["services:\n  a:\n    settings: {levle: full}", /a: settings\.levle is not a setting of a restore test.*level/],
