@@ -47,6 +47,8 @@ const SWEEP_ROUNDS = 30;
 const LATE_AFTER_MS = 15_000;
 /** Between the end that was asked for and the one that is recorded without being seen. */
 const REAP_AFTER_MS = 60_000;
+/** Before what could not be removed is tried again. */
+const REMOVE_AGAIN_AFTER_MS = 30_000;
 /** Of a test of which nothing is to be seen: one that has just begun or ended may be on its way. */
 const LOST_AFTER_ROUNDS = 3;
 
@@ -59,19 +61,29 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   const recorded = new Map<string, Set<Status>>();
   const lostRounds = new Map<string, number>();
   const cancelledAt = new Map<string, number>();
+  /** What could not be removed, and what is not ours: not touched before then. */
+  const leftAlone = new Map<string, number>();
   let isStopping = false;
 
+  /** Never throws; false when it never will be recorded: the record was closed, or refuses it. */
   const recordOnce = async (test: Pick<Test, "id" | "service">, status: Status, at: Date, end?: TestEnd) => {
     const known = recorded.get(test.id) ?? new Set();
     recorded.set(test.id, known);
-    if (known.has(status)) return;
+    if (known.has(status)) return true;
     known.add(status);
     log.info("test", `${test.service}: ${status}`, {
       test: test.id,
       outcome: end?.outcome,
       error: end?.error?.message,
     });
-    await store.record({ test: test.id, service: test.service, status, at, ...(end === undefined ? {} : { end }) });
+    try {
+      await store.record({ test: test.id, service: test.service, status, at, ...(end === undefined ? {} : { end }) });
+      return true;
+    } catch (error) {
+      // The end of this process says how many there were.
+      if (!isStopping) log.error("test", messageOf(error), { test: test.id });
+      return false;
+    }
   };
 
   const finish = async (test: Pick<Test, "id" | "service">, status: Status, at: Date, end: TestEnd) => {
@@ -80,7 +92,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const keepInstance = options.keepFailed && (end.outcome === "unhealthy" || end.outcome === "restore");
     // What is left of it tells the next scheduler how it ended, so it stays until that is recorded.
     options.onEnd?.(end.outcome);
-    await recordOnce(test, status, at, end);
+    if (!(await recordOnce(test, status, at, end))) return;
     await remove(test.id, keepInstance);
     finishing.set(test.id, true);
   };
@@ -89,8 +101,10 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     try {
       await runner.remove(test, { keepInstance });
       observations.delete(test);
+      leftAlone.delete(test);
     } catch (error) {
-      // The next round finds it without slot, and tries again.
+      // A later round finds it without slot, and tries again.
+      leftAlone.set(test, Date.now() + REMOVE_AGAIN_AFTER_MS);
       log.warn("test", `what is left of a test cannot be removed: ${messageOf(error)}`, { test });
     }
   };
@@ -122,12 +136,15 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 
   /** From the slot to the runner. Never throws. */
   async function drive(test: Test, service: Service, previous: string | null, signal: AbortSignal): Promise<void> {
+    let isMarking = false;
     try {
       let receipt: string | null = null;
       if (service.source !== null) {
         // Waited for: a scheduler that is killed takes what was not recorded with it, and the source would be marked for nobody.
         await orAborted(recordOnce(test, "marking", new Date()), signal);
+        isMarking = true;
         receipt = await options.mark(test, service, signal);
+        isMarking = false;
       }
       const report = previous === null ? null : ((await store.test(previous))?.report ?? null);
       signal.throwIfAborted();
@@ -142,7 +159,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       const error = signal.aborted && signal.reason instanceof RestoreError ? signal.reason : thrown;
       if (!(error instanceof RestoreError)) log.error("test", messageOf(error), { stack: (error as Error)?.stack });
       const end: TestEnd = {
-        outcome: error instanceof RestoreError ? outcomeOf(error.exitCode) : "infra",
+        outcome: outcomeBeforeStart(error, isMarking),
         error: reportError(error),
         report: null,
       };
@@ -153,11 +170,13 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
   async function follow(now: Date): Promise<void> {
     const running = new Map(fleet.running().map((test) => [test.id, test]));
     for (const [id, isRemoved] of finishing) if (isRemoved && !running.has(id)) finishing.delete(id);
-    for (const id of recorded.keys()) if (!running.has(id) && !driven.has(id)) recorded.delete(id);
+    for (const map of [recorded, lostRounds, cancelledAt]) {
+      for (const id of map.keys()) if (!running.has(id) && !driven.has(id)) map.delete(id);
+    }
     for (const observation of [...observations.values()]) {
       const test = running.get(observation.test);
       if (test !== undefined) followOne(test, observation);
-      else if (!driven.has(observation.test) && !finishing.has(observation.test)) await removeRest(observation);
+      else if (mayRemove(observation.test, now)) void removeRest(observation);
     }
     for (const test of running.values()) await reap(test, now);
   }
@@ -168,20 +187,50 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     const all = inOrder(end?.report ? [...changes, ...changesOf(end.report)] : changes);
     for (const { status, at } of all) void recordOnce(test, status, at);
     if (end === null) return;
-    if (cancelledAt.delete(test.id)) {
+    // One that came to its verdict all the same has it.
+    const isProven = end.outcome === "healthy" || end.outcome === "unhealthy";
+    if (cancelledAt.delete(test.id) && !isProven) {
       const error = reportError(late(test));
       return void finish(test, "reaped", new Date(), { outcome: "restore", error, report: end.report });
     }
     const endedAt = end.report?.finished_at ? new Date(end.report.finished_at) : new Date();
     const last = all.at(-1)?.at ?? endedAt;
-    void finish(test, statusOf(end), last > endedAt ? last : endedAt, end);
+    void finish(test, statusOf(end), new Date(Math.max(last.getTime(), endedAt.getTime())), end);
   }
 
-  /** Its end is recorded, or it never had a slot: whatever it is, nothing of it may stay. */
+  const mayRemove = (id: string, now: Date) =>
+    !driven.has(id) && !finishing.has(id) && now.getTime() >= (leftAlone.get(id) ?? 0);
+
+  /** Its end is recorded: nothing of it may stay. No round waits for that, large files take their time. Never throws. */
   async function removeRest({ test, service, end }: Observation): Promise<void> {
-    log.info("test", `${service}: removes what is left of a test that has no slot`, { test });
-    if (end === null) await runner.cancel(test).catch((error) => log.warn("test", messageOf(error), { test }));
-    await remove(test, false);
+    finishing.set(test, false);
+    try {
+      // All that this fleet ever began is in its record before anything else is there.
+      if ((await store.test(test)) === null) {
+        leftAlone.set(test, Number.POSITIVE_INFINITY);
+        log.warn("test", `${service}: a test is there that this record does not know, and is left alone`, {
+          test,
+          hint: "another fleet's, or of a record that is gone: fleets with records of their own need places of their own",
+        });
+      } else {
+        log.info("test", `${service}: removes what is left of a test that has no slot`, { test });
+        if (end === null) await runner.cancel(test).catch((error) => log.warn("test", messageOf(error), { test }));
+        await remove(test, false);
+      }
+    } catch {
+      // The record is away, and says so itself.
+    }
+    finishing.set(test, true);
+  }
+
+  /** A standby removes nothing, so what others removed must not be kept in memory. */
+  function forgetGone(): void {
+    const [present, running] = [runner.present(), new Set(fleet.running().map(({ id }) => id))];
+    for (const id of observations.keys()) {
+      if (present.has(id) || running.has(id) || driven.has(id)) continue;
+      observations.delete(id);
+      leftAlone.delete(id);
+    }
   }
 
   async function reap(test: RunningTest, now: Date): Promise<void> {
@@ -225,6 +274,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
         const { standings, running } = await store.changes();
         for (const [id, standing] of standings) fleet.setStanding(id, standing, now);
         fleet.setRunning(running, now);
+        forgetGone();
         fleet.sweep(now, SWEEP_ROUNDS);
         const unknown = fleet.unknown();
         if (unknown.length > 0) await store.seen(unknown);
@@ -274,7 +324,7 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
 }
 
 /** Throws the signal's reason when that comes first. */
-function orAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
@@ -288,6 +338,14 @@ const late = ({ requestedAt, deadlineAt }: Test) =>
     `the restore test was not done within ${formatDuration(deadlineAt.getTime() - requestedAt.getTime())}`,
     { hint: "raise the deadline, or see in its statuses what took so long" },
   );
+
+/** The backup was not touched yet, so nothing is said of it. */
+function outcomeBeforeStart(error: unknown, isMarking: boolean): Outcome {
+  const outcome = error instanceof RestoreError ? outcomeOf(error.exitCode) : "infra";
+  if (outcome === "source" || outcome === "cancelled") return outcome;
+  // A mark that never ends waits for its source.
+  return isMarking && error instanceof RestoreError && error.code === "TIMED_OUT" ? "source" : "infra";
+}
 
 const notLeading = () => new RestoreError("TERMINATED", "another scheduler leads, or the record is away");
 

@@ -14,8 +14,10 @@ const LIMITS: Limits = { tests: 2, weight: Infinity, perNamespace: Infinity, per
 const HEALTHY: TestEnd = { outcome: "healthy", error: null, report: null };
 const DAMAGED: TestEnd = { outcome: "unhealthy", error: null, report: null };
 
+const said: string[] = [];
+const logged = (_phase: string, message: string) => void said.push(message);
 const silent = (): Log => ({
-  ...{ info: () => {}, warn: () => {}, error: () => {} },
+  ...{ info: logged, warn: logged, error: logged },
   progress: () => ({ update: () => {}, end: () => {} }),
 });
 
@@ -33,7 +35,8 @@ function memory() {
   const standings = new Map<string, Standing>();
   const slots = new Map<string, RunningTest>();
   const changes: StatusChange[] = [];
-  const state = { leads: true, problem: null as string | null };
+  const state = { leads: true, problem: null as string | null, refuses: false };
+  const unknown = new Set<string>();
   const store: Store = {
     leads: () => state.leads,
     problem: () => state.problem,
@@ -61,6 +64,7 @@ function memory() {
     },
     holds: async (id) => state.leads && slots.has(id),
     async record(change) {
+      if (state.refuses) throw new Error("the record was closed");
       changes.push(change);
       const slot = slots.get(change.test);
       if (slot === undefined) return;
@@ -77,18 +81,23 @@ function memory() {
     pending: () => 0,
     close: async () => {},
   };
-  return { store, state, slots, changes };
+  return { store, state, slots, changes, unknown };
 }
+
+const pastTest = (id: string) => ({
+  ...{ id, service: "a", stanza: "a", reason: "", requestedAt: START, scheduler: "two", statusAt: START, end: null },
+  ...{ status: "requested" as const, statuses: [], report: null },
+});
 
 function machine() {
   const present = new Set<string>();
   const calls: string[] = [];
   const inputs: unknown[] = [];
-  const state = { removeFails: false, startFails: false };
+  const state = { removeFails: false, removeHangs: false, startFails: false };
   const runner: Runner = {
     watch: async () => {},
     async start(one, _service, input) {
-      if (state.startFails) throw new RestoreError("PREFLIGHT_FAILED", "no room");
+      if (state.startFails) throw new RestoreError("PREFLIGHT_FAILED", "no space left on the device");
       calls.push(`start ${one.service}`);
       inputs.push(input);
       present.add(one.id);
@@ -97,8 +106,9 @@ function machine() {
       calls.push(`cancel ${id}`);
     },
     async remove(id, { keepInstance }) {
-      if (state.removeFails) throw new Error("busy");
       calls.push(keepInstance ? `keep ${id}` : `remove ${id}`);
+      if (state.removeFails) throw new Error("busy");
+      if (state.removeHangs) await new Promise(() => {});
       present.delete(id);
     },
     present: () => present,
@@ -115,13 +125,14 @@ let mark: (signal: AbortSignal) => Promise<string>;
 
 beforeEach(() => {
   vi.useFakeTimers({ now: START });
+  said.length = 0;
   fleet = createFleet(() => LIMITS);
   record = memory();
   place = machine();
   mark = async () => "receipt";
   scheduler = createScheduler({
     ...{ fleet, runner: place.runner, limits: () => LIMITS, deadlineMs: 3_600_000, keepFailed: true },
-    store: { ...record.store, test: async () => null },
+    store: { ...record.store, test: async (id) => (record.unknown.has(id) ? null : pastTest(id)) },
     mark: (_test, _service, signal) => mark(signal),
     ...{ name: "one", log: silent() },
   });
@@ -194,7 +205,11 @@ describe("what ends a test before it runs is recorded by its class, and nothing 
     place.state.startFails = true;
     fleet.update(service("a"), new Date());
     await round(3);
-    expect(record.changes.at(-1)).toMatchObject({ status: "error", end: { error: { message: "no room" } } });
+    // Which says nothing about a backup that nobody has touched.
+    expect(record.changes.at(-1)).toMatchObject({
+      status: "error",
+      end: { outcome: "infra", error: { name: "PREFLIGHT_FAILED", message: "no space left on the device" } },
+    });
   });
 
   test("a bug of ours", async () => {
@@ -270,10 +285,41 @@ describe("tests of an earlier scheduler", () => {
   });
 
   test("what has no slot is ended and removed", async () => {
+    place.present.add("0badcafe");
     observe("0badcafe");
     await round();
     expect(place.calls).toEqual(["cancel 0badcafe", "remove 0badcafe"]);
     expect(record.changes).toEqual([]);
+  });
+
+  test("what the record does not know is another fleet's, and is left alone", async () => {
+    place.present.add("0badcafe");
+    record.unknown.add("0badcafe");
+    observe("0badcafe");
+    await round(100);
+    expect(place.calls).toEqual([]);
+    expect(said.filter((line) => /does not know/.test(line))).toHaveLength(1);
+  });
+
+  test("what others removed while this one did not lead is forgotten", async () => {
+    record.state.leads = false;
+    place.present.add("0badcafe");
+    observe("0badcafe", { end: HEALTHY });
+    await round();
+    place.present.clear();
+    await round();
+    record.state.leads = true;
+    await round(3);
+    expect(place.calls).toEqual([]);
+  });
+
+  test("no round waits until something is removed", async () => {
+    place.present.add("0badcafe");
+    place.state.removeHangs = true;
+    observe("0badcafe", { end: HEALTHY });
+    await round();
+    await startOne();
+    expect(place.calls).toEqual(["remove 0badcafe", "start a"]);
   });
 
   test("one that leads no more leaves all of it to the other", async () => {
@@ -324,7 +370,19 @@ describe("past the deadline", () => {
     await round(2);
     await vi.advanceTimersByTimeAsync(HOUR + 20_000);
     await round(2);
-    expect(record.changes.at(-1)).toMatchObject({ status: "error", end: { error: { name: "TIMED_OUT" } } });
+    expect(record.changes.at(-1)).toMatchObject({
+      status: "error",
+      end: { outcome: "source", error: { name: "TIMED_OUT" } },
+    });
+  });
+
+  test("a verdict that comes with the end is believed", async () => {
+    const id = await startOne();
+    await vi.advanceTimersByTimeAsync(HOUR + 20_000);
+    await round();
+    observe(id, { end: HEALTHY });
+    await round(2);
+    expect(record.changes.at(-1)).toMatchObject({ status: "healthy", end: { outcome: "healthy" } });
   });
 });
 
@@ -349,12 +407,23 @@ test("a wanted test begins once for each value of the annotation", async () => {
   expect(place.calls.filter((call) => call === "start a")).toHaveLength(2);
 });
 
-test("what can't be removed is tried again", async () => {
+test("what can't be removed is tried again, and not each second", async () => {
   const id = await startOne();
   place.state.removeFails = true;
   observe(id, { end: HEALTHY });
   await round(3);
   place.state.removeFails = false;
-  await round(2);
-  expect(place.calls.at(-1)).toBe(`remove ${id}`);
+  await round(10);
+  expect(place.calls).toEqual(["start a", `remove ${id}`]);
+  await round(30);
+  expect(place.calls).toEqual(["start a", `remove ${id}`, `remove ${id}`]);
+});
+
+test("what the record never takes ends nothing, and what is left of the test stays for the next scheduler", async () => {
+  const id = await startOne();
+  record.state.refuses = true;
+  observe(id, { changes: [{ status: "restoring", at: START }], end: HEALTHY });
+  await round(5);
+  expect(place.calls).toEqual(["start a"]);
+  expect(said.filter((line) => line === "the record was closed")).toHaveLength(2);
 });
