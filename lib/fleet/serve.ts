@@ -75,6 +75,7 @@ export interface ServeFleetOptions {
 }
 
 const ROUND_MS = 1000;
+const NOT_WATCHING = "the services and their tests have not been looked at yet";
 
 /** For tests that are being marked, status changes that are recorded, and those who wait for an answer. */
 const STOP_LIMIT_MS = 5000;
@@ -103,11 +104,14 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     log,
   });
   try {
+    let isWatching = false;
     const view = (): FleetView => ({
       services: fleet.views(new Date()),
       isPaused,
       leads: store.leads(),
-      problems: [store.problem(), watch.problem(), runner.problem()].filter((problem) => problem !== null),
+      problems: [isWatching ? null : NOT_WATCHING, store.problem(), watch.problem(), runner.problem()].filter(
+        (problem) => problem !== null,
+      ),
       pending: store.pending(),
     });
     const metrics = createFleetMetrics({ view, version: options.version });
@@ -158,6 +162,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
       { update: (service) => fleet.update(service, new Date()), remove: (id) => fleet.remove(id) },
       ending.signal,
     );
+    isWatching = true;
     log.info("watch", `${fleet.size()} services`);
     while (!signal.aborted) {
       isPaused = await pauseWanted(settings, isPaused, log);

@@ -678,7 +678,10 @@ describe("the leader", () => {
   test("that hangs is disconnected, and knows that it leads no more when it goes on", async () => {
     const admin = await newDatabase();
     // A role may end sessions of its own, and needs no more.
-    await query({ conninfo: admin }, "CREATE ROLE plain LOGIN; CREATE SCHEMA patroni_restore_fleet AUTHORIZATION plain");
+    await query(
+      { conninfo: admin },
+      "CREATE ROLE plain LOGIN; CREATE SCHEMA patroni_restore_fleet AUTHORIZATION plain",
+    );
     const conninfo = formatConninfo({ ...parseConninfo(admin), user: "plain" });
     const hung = startScheduler({ name: "hung", conninfo, limits: LIMITS, services: [] });
     await hung.waitForLog(/this scheduler leads/);

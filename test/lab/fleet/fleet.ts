@@ -16,8 +16,10 @@ export interface FleetOptions {
   name?: string;
   /** Connection string of the record's database. */
   record: string;
-  servicesFile: string;
-  workDir: string;
+  /** Without it Kubernetes is watched. */
+  servicesFile?: string;
+  workDir?: string;
+  env?: Readonly<Record<string, string>>;
   args?: readonly string[];
   port?: number;
   /** Instead of `dist/fleet.mjs`: its siblings are called. */
@@ -27,15 +29,16 @@ export interface FleetOptions {
 /** Starts it only; it may not even reach its record. */
 export async function launchFleet(lab: Lab, options: FleetOptions): Promise<FleetScheduler> {
   const port = options.port ?? (await lab.freePort());
-  const service = lab.startService(options.name ?? "fleet", process.execPath, [
+  const args = [
     options.script ?? (await lab.script("fleet")),
     "run",
-    `--services=${options.servicesFile}`,
+    ...(options.servicesFile === undefined ? [] : [`--services=${options.servicesFile}`]),
+    ...(options.workDir === undefined ? [] : [`--work-dir=${options.workDir}`]),
     `--record=${options.record}`,
-    `--work-dir=${options.workDir}`,
     `--listen=127.0.0.1:${port}`,
     ...(options.args ?? []),
-  ]);
+  ];
+  const service = lab.startService(options.name ?? "fleet", process.execPath, args, { env: options.env ?? {} });
   return { service, ...clientOf(`http://127.0.0.1:${port}`) };
 }
 

@@ -15,9 +15,10 @@ import type { Test } from "../../../lib/fleet/test.ts";
 import { connectKubernetes } from "../../../lib/io/kubernetes.ts";
 import { renderTemplate } from "../../../lib/patroni/templates.ts";
 import { useLab } from "../fixture.ts";
+import { recordedTests, recordOf, serviceOf, slotCount, startFleet } from "../fleet/fleet.ts";
 import type { Lab } from "../lab.ts";
 import { waitFor } from "../process.ts";
-import { APP_DATABASE, backup, createStanza, loadSchema, query, startPatroniSourceOn } from "../source.ts";
+import { APP_DATABASE, backup, createStanza, loadSchema, query, startPatroniSourceOn, startSource } from "../source.ts";
 import { type RealApiServer, startApiServer } from "./api-server.ts";
 import { type RunningPod, runPod } from "./kubelet.ts";
 import { RUNNER, silent, testFor, WATCH } from "./samples.ts";
@@ -230,6 +231,49 @@ describe("a fleet on Kubernetes", () => {
     await running.ended;
     await expectGone(made);
   });
+
+  test("two schedulers with the roles of the templates: a test that is asked for by annotation outlives the one that began it", async () => {
+    const database = await startSource(lab(), { stanza: "record" });
+    await query(database, "CREATE DATABASE fleet");
+    const env = { KUBECONFIG: await lab().server.kubeconfigOf(FLEET) };
+    const start = (name: string) =>
+      startFleet(lab(), {
+        ...{ name, env, record: recordOf(database) },
+        args: ["--test-namespace=restore-tests", "--jitter=10d"],
+      });
+    const first = await start("scheduler-1");
+    await first.service.waitForLog(/this scheduler leads/);
+    const second = await start("scheduler-2");
+    const id = "databases/shop-source";
+    const isReady = async () => (await second.get("/readyz")).status === 200;
+    await waitFor("the second to be ready", isReady, 30_000, () => second.service.log());
+    expect((await serviceOf(second, id)).verdict).toBe("never");
+    await annotate({ "patroni-restore/test-now": "please" });
+    const sets = async () =>
+      (await lab().admin.list({ kind: "StatefulSet", namespace: "restore-tests" }, { selector: TEST_LABEL, limit: 10 }))
+        .items;
+    const set = await waitFor(
+      "the StatefulSet",
+      async () => (await sets())[0],
+      120_000,
+      () => first.service.log(),
+    );
+    const running = await pod(set.metadata.name);
+    const isRestoring = async () => (await recordedTests(database)).at(-1)?.status === "restoring";
+    await waitFor("the restore", isRestoring, 120_000, () => running.service.log());
+    first.service.kill("SIGKILL");
+    const isDone = async () => (await slotCount(database)) === 0;
+    await waitFor("its end", isDone, 180_000, () => second.service.log());
+    expect((await recordedTests(database)).map(({ status, statuses }) => ({ status, statuses }))).toEqual([
+      { status: "healthy", statuses: ["requested", "marking", "restoring", "recovering", "verifying", "healthy"] },
+    ]);
+    await running.ended;
+    await waitFor("everything to be gone", async () => (await sets()).length === 0, 60_000);
+    await waitFor("the verdict", async () => (await serviceOf(second, id)).verdict === "healthy");
+    expect((await second.get("/readyz")).status).toBe(200);
+    await second.service.stop("SIGTERM", 30_000);
+    await database.service.stop();
+  }, 400_000);
 
   test.each([
     [FLEET, "GET", "/api/v1/secrets"],
