@@ -35,6 +35,15 @@ const RETRY_MS: Readonly<Partial<Record<Outcome, number>>> = {
   unhealthy: 60 * 60_000,
 };
 
+const SAID: Readonly<Record<Outcome, string>> = {
+  healthy: "the last test was healthy",
+  unhealthy: "the last test was unhealthy",
+  restore: "the last restore failed",
+  source: "the source could not be asked",
+  infra: "the last test could not run to its end",
+  cancelled: "the last test was cancelled",
+};
+
 export interface Candidate {
   service: Service;
   standing: Standing;
@@ -65,7 +74,7 @@ function nextTestAt({ id, policy }: Service, { last, firstSeenAt }: Standing): {
   const retry = base === undefined ? Number.POSITIVE_INFINITY : base * 2 ** Math.max(0, attempts - 1);
   const isRetry = retry < policy.intervalMs;
   const wait = isRetry ? retry : policy.intervalMs + offset;
-  const since = `the last test was ${outcome}`;
+  const since = SAID[outcome];
   const reason = isRetry
     ? `${since}; tried again after ${formatDuration(retry)}`
     : `${since}; the interval is ${formatDuration(policy.intervalMs)}`;

@@ -138,7 +138,7 @@ describe("a fleet of four services", { timeout: 300_000 }, () => {
     expect(status.stdout).toMatch(/orders[^\n]*healthy/);
     expect(status.stdout).toMatch(/bad[^\n]*unhealthy/);
     const why = await runScript("fleet", ["explain", "gap", `--url=${running.url}`, `--token-file=${tokenFile}`]);
-    expect(why.stdout).toMatch(/the last test was restore/);
+    expect(why.stdout).toMatch(/the last restore failed/);
     const refused = await runScript("fleet", ["status", `--url=${running.url}`]);
     expect(refused).toMatchObject({
       exitCode: EXIT_CODES.PREFLIGHT_FAILED,
