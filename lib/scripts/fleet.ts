@@ -4,7 +4,9 @@ import { RestoreError } from "../errors.ts";
 import { FLEET_ASK_OPTIONS, requestTest, showService, showStatus } from "../fleet/ask.ts";
 import { localRunner } from "../fleet/local/runner.ts";
 import { watchServicesFile } from "../fleet/local/watch.ts";
+import { checkWorkDir } from "../fleet/local/work-dir.ts";
 import { FLEET_END_LIMIT_MS, FLEET_RUN_OPTIONS, serveFleet } from "../fleet/serve.ts";
+import { kebab } from "../options.ts";
 import { didYouMean, refuseSecretFlag } from "../settings.ts";
 
 const OPTIONS = [...new Set([...FLEET_RUN_OPTIONS, ...FLEET_ASK_OPTIONS])];
@@ -12,6 +14,7 @@ type FleetOption = (typeof OPTIONS)[number];
 type FleetContext = Parameters<Script<FleetOption>["run"]>[0];
 
 const COMMANDS = ["run", "status", "explain", "test"] as const;
+const ASKING = "status, explain and test";
 
 export const script: Script<FleetOption> = {
   name: "fleet",
@@ -19,9 +22,10 @@ export const script: Script<FleetOption> = {
     "Test the backups of a fleet of services, all the time: fleet run | status | explain SERVICE | test SERVICE.",
   description:
     "run watches the services (--services FILE on one machine, Patroni's objects in Kubernetes otherwise), starts restore " +
-    "tests that are due, and records every status change in the database --record. Several may run; one leads. status, " +
-    "explain and test ask a fleet that runs, at --url. SIGTERM ends this process; tests that run go on, and the next " +
-    "scheduler follows them.",
+    "tests that are due, and records every status change in the database --record. Several may run; one leads. SIGTERM " +
+    "ends this process; tests that run go on, and the next scheduler follows them.\n\n" +
+    `${ASKING} ask a fleet that runs, at --url; of the options below they take --url, --token-file and --json, ` +
+    "and run takes all but --url and --json.",
   operands: "COMMAND...",
   options: OPTIONS,
   examples: [
@@ -32,15 +36,17 @@ export const script: Script<FleetOption> = {
   ],
   async run(context) {
     const [command, service, ...rest] = context.operands;
-    const { settings, signal, print } = context;
+    const { settings, flags, signal, print } = context;
     const asking = { settings, signal, print, color: process.stdout.isTTY === true };
     if (rest.length > 0) throw misused(`"${rest[0]}" is one word too many`);
     if (command === "run" || command === "status") {
       if (service !== undefined) throw misused(`fleet ${command} takes no "${service}"`);
+      refuseForeignFlags(command, flags);
       return command === "run" ? run(context) : showStatus(asking);
     }
     if (command === "explain" || command === "test") {
       if (service === undefined) throw misused(`fleet ${command} needs the name of a service`);
+      refuseForeignFlags(command, flags);
       return command === "explain" ? showService(asking, service) : requestTest(asking, service);
     }
     throw misused(command === undefined ? "a command is missing" : `"${command}" is not a command`, command);
@@ -50,6 +56,17 @@ export const script: Script<FleetOption> = {
 function misused(message: string, command = ""): RestoreError {
   const hint = didYouMean(command, COMMANDS) ?? "fleet run | status | explain SERVICE | test SERVICE";
   return new RestoreError("SETTINGS_INVALID", message, { hint });
+}
+
+/** Whoever gives one believes that it counts. In the environment and in the settings file those of both may stand. */
+function refuseForeignFlags(command: (typeof COMMANDS)[number], flags: FleetContext["flags"]): void {
+  const own: readonly FleetOption[] = command === "run" ? FLEET_RUN_OPTIONS : FLEET_ASK_OPTIONS;
+  const foreign = OPTIONS.filter((name) => flags[name] !== undefined && !own.includes(name));
+  if (foreign.length === 0) return;
+  const [names, others] = [foreign.map((name) => `--${kebab(name)}`).join(", "), command === "run" ? ASKING : "run"];
+  throw new RestoreError("SETTINGS_INVALID", `fleet ${command} does not take ${names}`, {
+    hint: `that is for fleet ${others}`,
+  });
 }
 
 async function run({ settings, flags, log, signal, endWithin }: FleetContext): Promise<void> {
@@ -73,6 +90,7 @@ async function run({ settings, flags, log, signal, endWithin }: FleetContext): P
       const { services, keepFailed } = settings;
       if (services === undefined) throw new RestoreError("SETTINGS_INVALID", "--services is missing");
       const workDir = resolve(settings.workDir);
+      await checkWorkDir(workDir);
       const runner = localRunner({ workDir, script: join(scripts, "restore-test.mjs"), environment, keepFailed, log });
       return { watch: watchServicesFile(resolve(services), policy, log), runner };
     },
