@@ -9,6 +9,7 @@ import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { snake } from "../options.ts";
 import { printedError } from "../restore-test/relay.ts";
 import { MARK_OPTIONS } from "../scripts/mark.ts";
+import { formatDuration } from "../units.ts";
 import type { Service } from "./service.ts";
 
 /** A source that is slow is a source that can't be asked; its own limits speak first. */
@@ -33,13 +34,15 @@ export async function markService(
     signal.throwIfAborted();
     const text = await readTextIfExists(receipt);
     if (result.exitCode === 0 && text !== undefined) return text;
+    // Ended by us, it only says that somebody ended it.
+    if (result.timedOut) {
+      throw new RestoreError("SOURCE_UNREACHABLE", `mark was not done within ${formatDuration(LIMIT_MS)}`);
+    }
     const last = result.stderr.trim().split("\n").at(-1) ?? "";
+    // What can be said of a source mark says itself: this was killed, or is a bug of ours.
     throw (
       printedError(result.stderr.split("\n")) ??
-      new RestoreError(
-        "SOURCE_UNREACHABLE",
-        `mark ended with ${result.signal ?? `exit code ${result.exitCode}`}: ${last}`,
-      )
+      new Error(`mark ended with ${result.signal ?? `exit code ${result.exitCode}`}: ${last}`)
     );
   } finally {
     await removeTree(directory);

@@ -1,6 +1,7 @@
 /** What an API shows to its clients and asks of them: certificate and tokens, in files that change while it runs. */
 
-import { messageOf, RestoreError } from "../errors.ts";
+import { RestoreError } from "../errors.ts";
+import { describeFileError } from "../io/files.ts";
 import { watchFile } from "../io/watched-file.ts";
 import type { Log } from "../log.ts";
 import { parseTokens } from "./tokens.ts";
@@ -14,7 +15,7 @@ export interface TlsSettings {
 export function openTokens(file: string | undefined, name: string, log: Log): (() => string[]) | null {
   if (file === undefined) return null;
   const watched = watchFile(file);
-  const explain = (error: unknown) => `--token-file ${file} cannot be used: it ${messageOf(error)}`;
+  const explain = (error: unknown) => `--token-file ${file} cannot be used: ${describeFileError(error)}`;
   try {
     parseTokens(watched.read());
   } catch (error) {

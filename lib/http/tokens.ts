@@ -11,12 +11,12 @@ export function parseTokens(text: string): string[] {
     .split("\n")
     .map((line) => line.trim())
     .filter((line) => line !== "");
-  if (tokens.length === 0) throw new Error("holds no token");
+  if (tokens.length === 0) throw new Error("it holds no token");
   if (tokens.some((token) => token.length < SHORTEST)) {
-    throw new Error(`holds a token of less than ${SHORTEST} characters; make one with: openssl rand -hex 32`);
+    throw new Error(`it holds a token of less than ${SHORTEST} characters; make one with: openssl rand -hex 32`);
   }
   if (tokens.some((token) => !/^[\x21-\x7e]+$/.test(token))) {
-    throw new Error("holds a token with a space or a letter beyond ASCII, which no header can carry");
+    throw new Error("it holds a token with a space or a letter beyond ASCII, which no header can carry");
   }
   return tokens;
 }

@@ -157,7 +157,9 @@ async function checkHooks(
   const result = await runAs(user, process.execPath, args, { cwd: layout.directory, env: environment, signal });
   if (result.exitCode === 0 && result.stdout.trim() === VERSION) return;
   const who = user === null ? "this user" : `the user ${user.name}`;
-  const reason = result.stderr.trim().split("\n").at(-1) || `exit code ${result.exitCode}`;
+  const lines = result.stderr.trim().split("\n");
+  // Node ends with its version and an empty line before it.
+  const reason = lines.find((line) => /^\w*Error\b/.test(line)) ?? (lines.at(-1) || `exit code ${result.exitCode}`);
   throw new RestoreError("PREFLIGHT_FAILED", `${who} cannot run ${process.execPath} ${layout.script}: ${reason}`, {
     hint: "install Node.js where every user can run it, and start the compiled script (dist/restore-test.mjs)",
   });

@@ -3,9 +3,9 @@
  * it, `fleet-<id>`, and goes on when the scheduler ends: the next one finds it there.
  */
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { stringify } from "yaml";
-import { messageOf, reportError } from "../../errors.ts";
+import { messageOf, RestoreError, reportError } from "../../errors.ts";
 import { list, makePrivateDirectory, readTextIfExists, writeAtomically } from "../../io/files.ts";
 import { isAlive, processStatus, terminate } from "../../io/processes.ts";
 import { followLines, isDirectory, processesBelow, type Server, startServer } from "../../io/throwaway.ts";
@@ -68,22 +68,46 @@ export function localRunner(options: LocalRunnerOptions): Runner {
   const ids = async () => (await list(workDir)).flatMap((name) => DIRECTORY.exec(name)?.[1] ?? []);
   const keptFor = (id: string) => readTextIfExists(fileOf(id, "kept"));
 
+  /** Of directories in which no test can be read: since when. */
+  const unreadable = new Map<string, number>();
+
   async function find(id: string): Promise<Known | null> {
-    const text = await readTextIfExists(fileOf(id, "test"));
-    if (text === undefined || (await keptFor(id)) !== undefined) return null;
-    const main = (await processesBelow(directoryOf(id))).find(({ argv }) => argv.includes(options.script));
-    const { service } = JSON.parse(text) as Test;
-    return newlyKnown(id, service, main === undefined ? null : { pid: main.pid, started: main.started, exit: null });
+    if ((await keptFor(id)) !== undefined) return null;
+    const service = serviceIn(await readTextIfExists(fileOf(id, "test")));
+    if (service !== null) {
+      unreadable.delete(id);
+      return newlyKnown(id, service, await findProcess(id));
+    }
+    // Another scheduler may be about to write it; one that was killed then never will.
+    const since = unreadable.get(id) ?? performance.now();
+    unreadable.set(id, since);
+    return performance.now() - since > START_LIMIT_MS ? newlyKnown(id, "", null, since) : null;
   }
 
-  const newlyKnown = (id: string, service: string, process: Known["process"]): Known => ({
-    ...{ service, process, changes: [], end: null, firstSeenAt: performance.now(), lastLines: [] },
+  /** By its settings file: the script may lie elsewhere since the scheduler was replaced by a newer one. */
+  async function findProcess(id: string): Promise<Known["process"]> {
+    const settings = `/${basename(directoryOf(id))}/${FILES.settings}`;
+    const isMain = ({ argv }: { argv: string[] }) =>
+      argv.some((word) => word.startsWith("--config=") && word.endsWith(settings));
+    const main = (await processesBelow(directoryOf(id))).find(isMain);
+    return main === undefined ? null : { pid: main.pid, started: main.started, exit: null };
+  }
+
+  const newlyKnown = (
+    id: string,
+    service: string,
+    process: Known["process"],
+    firstSeenAt = performance.now(),
+  ): Known => ({
+    ...{ service, process, changes: [], end: null, firstSeenAt, lastLines: [] },
     readLines: followLines(fileOf(id, "log")),
   });
 
   /** True when something of it has changed. */
   async function look(id: string, one: Known): Promise<boolean> {
     if (one.end !== null) return false;
+    // Seen in the moment before it was started, by a scheduler that did not start it.
+    one.process ??= await findProcess(id);
     // Before the log is read: what it said last is then in it.
     const runs = await isRunning(one);
     let isChanged = false;
@@ -95,9 +119,11 @@ export function localRunner(options: LocalRunnerOptions): Runner {
       one.changes.push({ status, at: event.at });
       isChanged = true;
     }
-    const hasBegun = one.process !== null || performance.now() - one.firstSeenAt > START_LIMIT_MS;
-    if (runs || !hasBegun) return isChanged;
-    one.end = endOf(parseReport(await readTextIfExists(fileOf(id, "report"))), reportError(lastWords(one)));
+    if (runs) return isChanged;
+    const report = await readTextIfExists(fileOf(id, "report"));
+    const mayBegin = one.process === null && performance.now() - one.firstSeenAt <= START_LIMIT_MS;
+    if (report === undefined && mayBegin) return isChanged;
+    one.end = endOf(parseReport(report), reportError(lastWords(one)));
     return true;
   }
 
@@ -105,7 +131,7 @@ export function localRunner(options: LocalRunnerOptions): Runner {
     async watch(tell, signal) {
       const round = async () => {
         const present = new Set(await ids());
-        for (const id of known.keys()) if (!present.has(id)) known.delete(id);
+        for (const map of [known, unreadable]) for (const id of map.keys()) if (!present.has(id)) map.delete(id);
         for (const id of present) {
           const before = known.get(id);
           const one = before ?? (await find(id));
@@ -121,6 +147,7 @@ export function localRunner(options: LocalRunnerOptions): Runner {
             problem = null;
           },
           (error) => {
+            // Said once: this is asked for several times in a second.
             if (problem !== messageOf(error)) log.warn("runner", messageOf(error));
             problem = messageOf(error);
           },
@@ -133,6 +160,11 @@ export function localRunner(options: LocalRunnerOptions): Runner {
     async start(test, service, input) {
       const directory = directoryOf(test.id);
       await removeKept(service.id);
+      if (!(await isDirectory(workDir))) {
+        throw new RestoreError("PREFLIGHT_FAILED", `the work directory ${workDir} is there no more`, {
+          hint: "make it again, or start fleet with another --work-dir",
+        });
+      }
       await makePrivateDirectory(directory);
       const add = (file: keyof typeof FILES, text: string) => writeAtomically(fileOf(test.id, file), text);
       if (input.receipt !== null) await add("receipt", input.receipt);
@@ -212,6 +244,15 @@ export function localRunner(options: LocalRunnerOptions): Runner {
       if (await isDirectory(directory)) throw new Error(`${directory} cannot be removed`);
     }
     known.delete(id);
+  }
+}
+
+/** Null when it is not there, or half of it. */
+function serviceIn(text: string | undefined): string | null {
+  try {
+    return text === undefined ? null : (JSON.parse(text) as Test).service;
+  } catch {
+    return null;
   }
 }
 

@@ -98,5 +98,7 @@ function describe(issue: z.core.$ZodIssue): string {
   if (issue.code === "unrecognized_keys")
     return `has the unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
   if (issue.code === "invalid_key") return issue.issues[0]?.message ?? issue.message;
+  if (issue.code === "invalid_type" && /undefined$/.test(issue.message)) return "is missing";
+  if (issue.code === "invalid_type" && ["record", "object"].includes(issue.expected)) return "is not a map";
   return issue.message;
 }

@@ -1,6 +1,7 @@
 /** Watches the services file: read again when it changes, and left as it was while it can't be understood. */
 
-import { messageOf } from "../../errors.ts";
+import { messageOf, RestoreError } from "../../errors.ts";
+import { describeFileError } from "../../io/files.ts";
 import { watchFile } from "../../io/watched-file.ts";
 import type { Log } from "../../log.ts";
 import type { Watch } from "../runner.ts";
@@ -12,16 +13,24 @@ const LOOK_EVERY_MS = 2000;
 /** Throws SETTINGS_INVALID when the file can't be read or understood at the start. */
 export function watchServicesFile(path: string, policy: Policy, log: Log): Watch {
   const file = watchFile(path);
-  let text = "";
-  let services = new Map<string, Service>();
+  const read = () => {
+    try {
+      return file.read();
+    } catch (error) {
+      throw new RestoreError("SETTINGS_INVALID", `cannot read the services file ${path}: ${describeFileError(error)}`);
+    }
+  };
+  const parse = (from: string) => new Map(parseServices(from, path, policy).map((service) => [service.id, service]));
+  let text = read();
+  let services: ReadonlyMap<string, Service> = parse(text);
   let problem: string | null = null;
 
   const look = (on: Parameters<Watch["start"]>[0]) => {
-    const now = file.read();
-    if (now === text && problem === null) return;
+    const now = read();
+    if (now === text) return;
     const before = services;
-    services = new Map(parseServices(now, path, policy).map((service) => [service.id, service]));
-    if (text !== "") log.info("watch", `${path} has changed: ${services.size} services`);
+    services = parse(now);
+    log.info("watch", `${path} has changed: ${services.size} services`);
     text = now;
     for (const id of before.keys()) if (!services.has(id)) on.remove(id);
     for (const service of services.values()) on.update(service);
@@ -29,7 +38,7 @@ export function watchServicesFile(path: string, policy: Policy, log: Log): Watch
 
   return {
     async start(on, signal) {
-      look(on);
+      for (const service of services.values()) on.update(service);
       const timer = setInterval(() => {
         try {
           look(on);
