@@ -218,9 +218,10 @@ describe("a test from begin to end", () => {
     await store.countBackup("ns/one", "20261122-100000F");
     const begun = newTest("ns/one");
     expect(await store.begin(begun, LIMITS)).toBeNull();
-    await store.record(change(begun, "marking"));
+    const marking = change(begun, "marking");
+    await store.record(marking);
     const running = (await store.changes()).running;
-    expect(running).toEqual([{ ...begun, statuses: ["requested", "marking"] }]);
+    expect(running).toEqual([{ ...begun, statuses: ["requested", "marking"], statusAt: marking.at }]);
     const report = { ...newReport({ id: "r", scope: null, stanza: "demo", startedAt: new Date() }), rto_ms: 4200 };
     const at = new Date();
     await store.record(change(begun, "healthy", { at, end: { ...healthy, report } }));
