@@ -180,6 +180,11 @@ export const OPTIONS = {
   recoveryStallTimeout: duration("limit for recovery without any progress", "10min"),
   stopTimeout: duration("limit for stopping PostgreSQL", "10min"),
   pageChecksums: choice(["check", "skip"], "look at every page's checksum while the instance is stopped", "check"),
+  sync: choice(
+    ["sync", "skip"],
+    "flush the restored files to disk before the hand-over; skip is for an instance that is thrown away",
+    "sync",
+  ),
   maxAttempts: number("failed attempts on this volume after which nothing is downloaded again", 3),
   level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
   jobs: optionalNumber("checks and sessions at the same time; this machine's cores by default, 4 at most"),

@@ -60,6 +60,34 @@ export async function readControlData(binDir: string, datadir: string): Promise<
   return parseControlData(result.stdout);
 }
 
+/**
+ * Flushes the files of a stopped data directory to disk, those in pg_wal and the tablespaces too. Throws RECOVERY_FAILED:
+ * since PostgreSQL 12 initdb exits with 1 at the first file that cannot be flushed.
+ * https://www.postgresql.org/docs/15/app-initdb.html
+ */
+export async function syncDataDirectory(
+  binDir: string,
+  datadir: string,
+  limits: { timeoutMs: number; signal: AbortSignal },
+): Promise<void> {
+  const result = await runCommand(join(binDir, "initdb"), ["--sync-only", "-D", datadir], {
+    env: { ...process.env, LC_ALL: "C" },
+    ...limits,
+  });
+  if (result.timedOut) {
+    const limit = formatDuration(limits.timeoutMs);
+    throw new RestoreError("TIMED_OUT", `the files of ${datadir} were not flushed to disk within ${limit}`, {
+      hint: "raise --stop-timeout",
+    });
+  }
+  if (result.exitCode !== 0) {
+    const why = result.stderr.trim().split("\n").at(-1) || `initdb ended with ${result.signal ?? result.exitCode}`;
+    throw new RestoreError("RECOVERY_FAILED", `the files of ${datadir} could not be flushed to disk: ${why}`, {
+      hint: "look at the volume: the kernel's log names the device",
+    });
+  }
+}
+
 /** A setting as the data directory's own configuration files give it (`postgres -C`); undefined when they cannot be read. */
 export async function configuredSetting(binDir: string, datadir: string, name: string): Promise<string | undefined> {
   const result = await runCommand(join(binDir, "postgres"), ["-D", datadir, "-C", name], { timeoutMs: 30_000 });

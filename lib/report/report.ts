@@ -72,6 +72,11 @@ export interface Report {
     /** Files in which pgBackRest found wrong page checksums when it made the backup. Absent in old reports. */
     page_errors?: string[];
   } | null;
+  /**
+   * The files were flushed to disk before hand-over, by `initdb --sync-only`. False: the instance is one to throw away, and
+   * may be damaged if the machine goes down. Absent in old reports, and until the instance was stopped.
+   */
+  synced?: boolean;
   /** How far recovery really got; taken before the first restart, which makes PostgreSQL forget it. */
   recovered: {
     lsn: string;

@@ -176,6 +176,7 @@ async function makeHookFiles(
     { ...settings, ...(paths as Pick<typeof settings, "pgbackrestConfig" | "binDir">) },
     {
       detach: "restore-test",
+      sync: "skip",
       logFormat: "json",
       superuser,
       previousReport: layout.previousReport,

@@ -3,10 +3,17 @@
 import { RestoreError, reportError } from "../errors.ts";
 import { list, makePrivateDirectory, readTextIfExists, removeTree, writeAtomically } from "../io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "../io/handover.ts";
+import { memoryLimit } from "../io/memory.ts";
 import { checkPageChecksums } from "../io/page-checksums.ts";
 import { findPatroni, superuserOf, watchPatroni } from "../io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "../io/pgbackrest.ts";
-import { configuredSetting, type Postmaster, readControlData, serverVersion } from "../io/postgres.ts";
+import {
+  configuredSetting,
+  type Postmaster,
+  readControlData,
+  serverVersion,
+  syncDataDirectory,
+} from "../io/postgres.ts";
 import { processStatus } from "../io/processes.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
 import type { Log } from "../log.ts";
@@ -19,6 +26,7 @@ import { detach } from "./detach.ts";
 import { linkedDirectories, restoreArguments } from "./plan.ts";
 import { PLAN_OPTIONS, type Preflight, preflight, readRequest } from "./preflight.ts";
 import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
+import { recoverySettings } from "./recovery-settings.ts";
 import { type Paths, pathsOf, type Unproven } from "./state.ts";
 import { chooseSuperuser } from "./superuser.ts";
 import { writeUnproven } from "./unproven.ts";
@@ -33,6 +41,7 @@ export const BOOTSTRAP_OPTIONS = [
   "recoveryStallTimeout",
   "stopTimeout",
   "pageChecksums",
+  "sync",
   "previousReport",
   "maxAttempts",
 ] as const;
@@ -207,6 +216,7 @@ class Bootstrap {
       pgbackrest: this.pgbackrest(),
       logFile: this.paths.recoveryLog,
       superusers: candidates,
+      settings: recoverySettings(plan, { memoryBytes: memoryLimit(), sync: this.settings.sync === "sync" }),
       sharedPreloadLibraries: this.settings.sharedPreloadLibraries,
       timeoutMs: this.settings.recoveryTimeout,
       stallTimeoutMs: this.settings.recoveryStallTimeout,
@@ -244,8 +254,19 @@ class Bootstrap {
     await this.phase("stop", async () => {
       await postmaster.stop("fast", this.settings.stopTimeout);
       this.postmaster = undefined;
+      await this.sync(plan.binDir);
       await this.checkPages(plan.binDir);
     });
+  }
+
+  /** What replay and the detaching wrote is only in memory so far; pgBackRest flushed its own files. */
+  private async sync(binDir: string): Promise<void> {
+    if (this.settings.sync === "sync") {
+      const { stopTimeout: timeoutMs } = this.settings;
+      await syncDataDirectory(binDir, this.paths.restoring, { timeoutMs, signal: this.signal });
+      this.log.info("stop", "every file is flushed to disk");
+    }
+    this.report.synced = this.settings.sync === "sync";
   }
 
   /** While nothing can change them. What is wrong is for post-bootstrap to judge. */

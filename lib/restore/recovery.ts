@@ -26,6 +26,8 @@ export interface RecoveryInput {
   /** Superusers to try for looking at progress; the first that exists is used. */
   superusers: readonly string[];
   sharedPreloadLibraries: string | undefined;
+  /** Of the private postmaster, before what this cluster demands. */
+  settings: Readonly<Record<string, string>>;
   timeoutMs: number;
   stallTimeoutMs: number;
   signal: AbortSignal;
@@ -42,6 +44,7 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     "";
   const restoreCommand = await configuredSetting(input.plan.binDir, input.directory, "restore_command");
   const settings = {
+    ...input.settings,
     ...(restoreCommand ? { restore_command: triedAgain(restoreCommand) } : {}),
     ...Object.fromEntries(Object.entries(control.required).map(([name, value]) => [name, String(value)])),
     shared_preload_libraries: libraries,

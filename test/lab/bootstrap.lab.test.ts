@@ -81,6 +81,14 @@ async function copyRepository(): Promise<Source> {
   return { ...source, repository, pgbackrestConfig: await lab().writeFile(`pgbackrest-${count}.conf`, config) };
 }
 
+/** PostgreSQL's programs, with an initdb that does something first. */
+async function programs(before: string): Promise<string> {
+  const directory = await lab().makeDirectory(`bin-${count}`);
+  await lab().mustRun("sh", ["-c", `ln -s ${lab().binDir}/* ${directory} && rm ${directory}/initdb`]);
+  await lab().writeFile(`bin-${count}/initdb`, `#!/bin/sh\n${before}\nexec ${lab().binDir}/initdb "$@"\n`, 0o755);
+  return directory;
+}
+
 const report = (): Report => JSON.parse(readFileSync(`${datadir}.report.json`, "utf8"));
 
 let asked = 0;
@@ -195,6 +203,28 @@ describe("what is handed over", () => {
     expect(settings).toBe(
       "archive_mode=off primary_conninfo= recovery_target_time= restore_command= synchronous_standby_names=",
     );
+  });
+
+  test("it is flushed to disk while it is stopped, and keeps none of the settings of its recovery", async () => {
+    const log = lab().path(`initdb-${count}`);
+    const args = [
+      ...common(),
+      "--target-type=immediate",
+      `--bin-dir=${await programs(`pg_controldata -D "$3" >${log}`)}`,
+    ];
+    expect((await bootstrap(args)).exitCode).toBe(0);
+    expect(readFileSync(log, "utf8")).toMatch(/cluster state: +shut down\n/);
+    expect(report().synced).toBe(true);
+    const names = "'full_page_writes', 'recovery_prefetch', 'checkpoint_flush_after'";
+    const kept = `SELECT string_agg(setting, ' ' ORDER BY name) FROM pg_settings WHERE name IN (${names})`;
+    expect(await ask(kept)).toBe("32 on try");
+  });
+
+  test("with --sync=skip it is not flushed, and the report says so", async () => {
+    const log = lab().path(`initdb-${count}`);
+    const own = ["--target-type=immediate", "--sync=skip", `--bin-dir=${await programs(`touch ${log}`)}`];
+    expect((await bootstrap([...common(), ...own])).exitCode).toBe(0);
+    expect([existsSync(log), report().synced]).toEqual([false, false]);
   });
 
   test("settings of the source that do not fit here are set aside", async () => {
@@ -455,6 +485,14 @@ describe("a restore that fails says why in one line and leaves no data directory
     } finally {
       await lab().mustRun("umount", [mount], { asRoot: true });
     }
+  });
+
+  test("a file cannot be flushed to disk at the end", async () => {
+    const fails = "echo 'initdb: error: could not fsync file \"base/1/1259\": Input/output error' >&2; exit 1";
+    const result = await bootstrap([...common(), "--target-type=immediate", `--bin-dir=${await programs(fails)}`]);
+    expect(result.exitCode).toBe(12);
+    expect(result.stderr).toMatch(/could not be flushed to disk: .*base\/1\/1259": Input\/output error/);
+    await expectNothingRestored();
   });
 
   test("a preloaded library is not installed here", async () => {

@@ -91,7 +91,7 @@ function problemsOfAll(objects: readonly KubernetesObject[]): string[] {
 
 /** Known to the hooks, and with values that they take: they could only say it in a pod's log. */
 function hooksProblems(text: string): string[] {
-  const names = [...HOOK_OPTIONS, "detach", "annotatePod", "logFormat"] as const;
+  const names = [...HOOK_OPTIONS, "detach", "sync", "annotatePod", "logFormat"] as const;
   try {
     loadSettings(names, [], { flags: {}, environment: {}, file: { path: HOOKS_FILE, text } });
     return [];
