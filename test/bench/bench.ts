@@ -33,12 +33,13 @@ const { values } = parseArgs({
     runs: { type: "string" },
     scale: { type: "string", default: "50" },
     "pgbackrest-auto": { type: "string" },
+    "keep-in": { type: "string" },
     help: { type: "boolean", default: false },
   },
 });
 if (values.help) {
   console.log(
-    `npm run bench -- [--only ${CASES.map(({ name }) => name).join("|")}]... [--runs N] [--scale N] [--pgbackrest-auto SCRIPT]`,
+    `npm run bench -- [--only ${CASES.map(({ name }) => name).join("|")}]... [--runs N] [--scale N] [--pgbackrest-auto SCRIPT] [--keep-in DIR]`,
   );
   process.exit(0);
 }
@@ -77,6 +78,7 @@ async function main(): Promise<number> {
         runs: Number(values.runs ?? one.runs),
         signal: stop.signal,
         shared,
+        keepIn: values["keep-in"] ?? null,
         pgbackrestAuto: values["pgbackrest-auto"] ?? null,
         say: (text) => console.error(text),
       });

@@ -1,7 +1,18 @@
 /** A service that was backed up, went on writing, was marked and is gone: all that a restore needs, and nothing else runs. */
 
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Receipt } from "../../lib/mark/receipt.ts";
-import { backup, createStanza, markAndWait, query, type Source, startSource, value } from "../lab/source.ts";
+import {
+  backup,
+  copyRepository,
+  createStanza,
+  markAndWait,
+  query,
+  type Source,
+  startSource,
+  value,
+} from "../lab/source.ts";
 import { type Bench, connection, DATABASE } from "./case.ts";
 
 export interface Restorable {
@@ -20,7 +31,26 @@ const SEGMENT = 16 * 1024 ** 2;
 
 /** Made once for all benchmarks of a run. */
 export const restorable = (bench: Bench): Promise<Restorable> =>
-  bench.shared("restorable", (lab) => make({ ...bench, lab }));
+  bench.shared("restorable", async (lab) => {
+    const { keepIn } = bench;
+    if (keepIn === null) return make({ ...bench, lab });
+    const file = join(keepIn, `scale-${bench.scale}`, "restorable.json");
+    const kept = await readFile(file, "utf8").catch(() => null);
+    if (kept === null) return keep(await make({ ...bench, lab }), file);
+    const found = JSON.parse(kept) as Restorable;
+    return { ...found, source: await copyRepository(lab, found.source) };
+  });
+
+async function keep(made: Restorable, file: string): Promise<Restorable> {
+  const directory = join(file, "..");
+  const kept = { repository: join(directory, "repo"), receiptFile: join(directory, "receipt.json") };
+  await mkdir(directory, { recursive: true });
+  await cp(made.source.repository, kept.repository, { recursive: true });
+  await cp(made.receiptFile, kept.receiptFile);
+  const source = { ...made.source, repository: kept.repository };
+  await writeFile(file, JSON.stringify({ ...made, source, receiptFile: kept.receiptFile }));
+  return made;
+}
 
 async function make({ lab, scale, say }: Bench): Promise<Restorable> {
   const { service, ...source } = await startSource(lab, {
