@@ -1,6 +1,6 @@
 /** A service that was backed up, went on writing, was marked and is gone: all that a restore needs, and nothing else runs. */
 
-import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Receipt } from "../../lib/mark/receipt.ts";
 import {
@@ -36,17 +36,24 @@ export const restorable = (bench: Bench): Promise<Restorable> =>
     if (keepIn === null) return make({ ...bench, lab });
     const file = join(keepIn, `scale-${bench.scale}`, "restorable.json");
     const kept = await readFile(file, "utf8").catch(() => null);
-    if (kept === null) return keep(await make({ ...bench, lab }), file);
+    if (kept === null) return keep(lab, await make({ ...bench, lab }), file);
     const found = JSON.parse(kept) as Restorable;
-    return { ...found, source: await copyRepository(lab, found.source) };
+    const source = await copyRepository(lab, found.source);
+    // Where user postgres can read it.
+    return {
+      ...found,
+      source,
+      receiptFile: await lab.writeFile("receipt.json", await readFile(found.receiptFile, "utf8")),
+    };
   });
 
-async function keep(made: Restorable, file: string): Promise<Restorable> {
+async function keep(lab: Bench["lab"], made: Restorable, file: string): Promise<Restorable> {
   const directory = join(file, "..");
   const kept = { repository: join(directory, "repo"), receiptFile: join(directory, "receipt.json") };
   await mkdir(directory, { recursive: true });
-  await cp(made.source.repository, kept.repository, { recursive: true });
-  await cp(made.receiptFile, kept.receiptFile);
+  const copy = (from: string, to: string) => lab.mustRun("cp", ["--archive", from, to], { asRoot: true });
+  await copy(made.source.repository, kept.repository);
+  await copy(made.receiptFile, kept.receiptFile);
   const source = { ...made.source, repository: kept.repository };
   await writeFile(file, JSON.stringify({ ...made, source, receiptFile: kept.receiptFile }));
   return made;
