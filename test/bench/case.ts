@@ -17,12 +17,18 @@ export interface Bench {
   scale: number;
   runs: number;
   signal: AbortSignal;
+  /** Makes something once, in a lab of its own that lives until all benchmarks are over. */
+  shared<T>(name: string, make: (lab: Lab) => Promise<T>): Promise<T>;
+  /** Where the service of the restores stays for the next run; null: it is made anew. */
+  keepIn: string | null;
+  /** Path of the public script pgbackrest_auto; null: what it does is done without it. */
+  pgbackrestAuto: string | null;
   /** Progress, not part of the result. */
   say(text: string): void;
 }
 
 export interface BenchResult {
-  /** Ours divided by theirs; `limit` is what it must stay below. */
+  /** Ours divided by theirs; `limit` is the most that it may be. */
   ratios: { what: string; value: number; limit?: number }[];
   tables: { head: string[]; rows: string[][] }[];
   notes: string[];
