@@ -3,7 +3,7 @@
 import { RestoreError, reportError } from "../errors.ts";
 import { list, makePrivateDirectory, readTextIfExists, removeTree, writeAtomically } from "../io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "../io/handover.ts";
-import { memoryLimit } from "../io/memory.ts";
+import { grantedMemory } from "../io/memory.ts";
 import { checkPageChecksums } from "../io/page-checksums.ts";
 import { findPatroni, superuserOf, watchPatroni } from "../io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "../io/pgbackrest.ts";
@@ -216,7 +216,7 @@ class Bootstrap {
       pgbackrest: this.pgbackrest(),
       logFile: this.paths.recoveryLog,
       superusers: candidates,
-      settings: recoverySettings(plan, { memoryBytes: memoryLimit(), sync: this.settings.sync === "sync" }),
+      settings: recoverySettings(plan, { memoryBytes: grantedMemory(), sync: this.settings.sync === "sync" }),
       sharedPreloadLibraries: this.settings.sharedPreloadLibraries,
       timeoutMs: this.settings.recoveryTimeout,
       stallTimeoutMs: this.settings.recoveryStallTimeout,

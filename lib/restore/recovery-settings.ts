@@ -6,7 +6,7 @@ const MB = 2 ** 20;
 
 /**
  * On the command line, so that nothing of them is left at hand-over; what `pg_controldata` demands comes on top.
- * `memoryBytes` is the machine's, or what the cgroup grants. https://www.postgresql.org/docs/15/runtime-config-wal.html
+ * `memoryBytes` is what is free on this machine, or what the cgroup grants. https://www.postgresql.org/docs/15/runtime-config-wal.html
  */
 export function recoverySettings(
   { backup, links }: Pick<Plan, "backup" | "links">,
@@ -14,7 +14,7 @@ export function recoverySettings(
 ): Record<string, string> {
   const unsynced = !sync || isSyncedByInitdb(links);
   return {
-    shared_buffers: `${sharedBuffers(memoryBytes)}MB`,
+    shared_buffers: `${sharedBuffers(memoryBytes, backup.size_bytes)}MB`,
     ...(unsynced ? UNSYNCED : {}),
     // The copy is as large as the backup and was written a moment ago: from the page cache a block comes faster than its
     // announcement. Only what does not fit into memory is worth asking for ahead.
@@ -36,10 +36,15 @@ const UNSYNCED = {
 };
 
 /**
- * A quarter, as PostgreSQL's documentation has it, so that replay finds its pages there and writes each of them once: up to
- * 512 MB, beyond which the gain was lost in touching the memory; at least what the smallest pod can bear.
+ * A quarter of the memory, as PostgreSQL's documentation has it, up to what the whole copy takes: a page that replay finds
+ * there is neither read nor written again and again. At least what the smallest pod can bear.
  */
-const sharedBuffers = (memoryBytes: number) => Math.max(16, Math.min(512, Math.floor(memoryBytes / 4 / MB)));
+function sharedBuffers(memoryBytes: number, copyBytes: number): number {
+  const wanted = Math.max(128 * MB, copyBytes);
+  return Math.max(16, Math.floor(Math.min(memoryBytes / 4, wanted, LARGEST_BUFFERS) / MB));
+}
+
+const LARGEST_BUFFERS = 4096 * MB;
 
 /**
  * `initdb --sync-only` follows the links that PostgreSQL makes itself, pg_wal and the tablespaces, and no others

@@ -7,12 +7,14 @@ const plan = (size: number, ...links: [string, string][]) =>
   ({ backup: { size_bytes: size }, links }) as unknown as Pick<Plan, "backup" | "links">;
 
 test.each([
-  [64 * MB, "16MB"],
-  [512 * MB, "128MB"],
-  [2 * GB, "512MB"],
-  [64 * GB, "512MB"],
-])("of %d bytes of memory a part becomes shared_buffers: %s", (memoryBytes, expected) => {
-  expect(recoverySettings(plan(GB), { memoryBytes, sync: false }).shared_buffers).toBe(expected);
+  [64 * MB, GB, "16MB"],
+  [512 * MB, GB, "128MB"],
+  [8 * GB, 700 * MB, "700MB"],
+  [8 * GB, 7 * MB, "128MB"],
+  [8 * GB, 400 * GB, "2048MB"],
+  [640 * GB, 400 * GB, "4096MB"],
+])("of %d bytes of memory for a copy of %d a part becomes shared_buffers: %s", (memoryBytes, size, expected) => {
+  expect(recoverySettings(plan(size), { memoryBytes, sync: false }).shared_buffers).toBe(expected);
 });
 
 test("what does not fit into memory is asked for ahead", () => {
