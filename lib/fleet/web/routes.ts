@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { RestoreError } from "../../errors.ts";
 import { type App, createApp } from "../../http/app.ts";
+import { monitoringRoutes } from "../../http/monitoring-routes.ts";
 import { type About, type Answer, type Call, problem, type Route } from "../../http/route.ts";
 import type { Log } from "../../log.ts";
 import { OUTCOMES } from "../outcome.ts";
@@ -155,34 +156,11 @@ export function fleetRoutes(api: FleetApi): FleetRoute[] {
       },
       handle: (call) => ask(api, call),
     },
-    {
-      method: "GET",
-      path: "/metrics",
-      summary: "Metrics for Prometheus",
-      answers: { 200: "text format 0.0.4" },
-      async handle() {
-        return { status: 200, text: await api.metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8" };
-      },
-    },
-    {
-      method: "GET",
-      path: "/healthz",
-      summary: "It answers",
-      answers: { 200: "always" },
-      isPublic: true,
-      handle: () => json(200, { alive: true }),
-    },
-    {
-      method: "GET",
-      path: "/readyz",
-      summary: "Record and watch can be used; a standby is ready too",
-      answers: { 200: "they can", 503: "reasons says why not" },
-      isPublic: true,
-      handle() {
-        const reasons = api.view().problems;
-        return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
-      },
-    },
+    ...monitoringRoutes({
+      metrics: () => api.metrics(),
+      notReady: () => api.view().problems,
+      readiness: "Record and watch can be used; a standby is ready too",
+    }),
   ];
 }
 
