@@ -21,17 +21,26 @@ export type ErrorCode = keyof typeof EXIT_CODES;
 
 export const INTERNAL_EXIT_CODE = 1;
 
+/** `host`: it lies at the machine that restores (no space, no such program), and nothing is said of the backup. */
+export type About = "host";
+
 /** A failure that an operator can act on. Anything else that is thrown is a bug (exit code 1). */
 export class RestoreError extends Error {
   override readonly name = "RestoreError";
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  readonly about: About | undefined;
 
   /** `message`: lower-case, with the values, no final period. `hint`: what to do, a sentence without its period. */
-  constructor(code: ErrorCode, message: string, details: { hint?: string | undefined; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    details: { hint?: string | undefined; about?: About | undefined; cause?: unknown } = {},
+  ) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.hint = details.hint;
+    this.about = details.about;
   }
 
   get exitCode(): number {
@@ -52,11 +61,13 @@ export interface ReportedError {
   name: ErrorCode | "INTERNAL";
   message: string;
   hint: string | null;
+  about?: About;
 }
 
 export function reportError(error: unknown): ReportedError {
   if (error instanceof RestoreError) {
-    return { code: error.exitCode, name: error.code, message: error.message, hint: error.hint ?? null };
+    const { exitCode, code, message, hint = null, about } = error;
+    return { code: exitCode, name: code, message, hint, ...(about === undefined ? {} : { about }) };
   }
   return { code: INTERNAL_EXIT_CODE, name: "INTERNAL", message: messageOf(error), hint: null };
 }
@@ -69,13 +80,18 @@ export function messageOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? error.name;
 }
 
-/** Several problems found at once, each with its own sentence, as one error: `a; b` for one line, a list for many. */
+/**
+ * Several problems found at once, each with its own sentence, as one error: `a; b` for one line, a list for many. It lies at
+ * the host only when all of them do.
+ */
 export function combineProblems(
   code: ErrorCode,
-  problems: readonly { message: string; hint?: string | undefined }[],
+  problems: readonly { message: string; hint?: string | undefined; about?: About | undefined }[],
 ): RestoreError {
   const [first] = problems;
-  if (problems.length === 1 && first !== undefined) return new RestoreError(code, first.message, { hint: first.hint });
+  if (problems.length === 1 && first !== undefined) return new RestoreError(code, first.message, first);
   const lines = problems.map((p) => `  - ${p.message}${p.hint === undefined ? "" : `\n      HINT: ${p.hint}.`}`);
-  return new RestoreError(code, `${problems.length} problems were found\n${lines.join("\n")}`);
+  return new RestoreError(code, `${problems.length} problems were found\n${lines.join("\n")}`, {
+    about: problems.length > 0 && problems.every(({ about }) => about === "host") ? "host" : undefined,
+  });
 }

@@ -76,6 +76,7 @@ const nonEmpty = converted((value) => {
   if (value === "") throw new Error("is empty");
   return value;
 });
+const httpUrl = z.url({ protocol: /^https?$/, error: ({ input }) => `"${input}" is not an http or https URL` });
 const truth = converted((value) => {
   if (/^(true|yes|on|1)$/i.test(value)) return true;
   if (/^(false|no|off|0)$/i.test(value)) return false;
@@ -142,7 +143,7 @@ export const restoreTestSchema = z
     /** The settings file of restore-test, which is started here. */
     config: z.string().startsWith("/", { error: "is not an absolute path" }).optional(),
     /** Or who is told to do it. */
-    url: z.url({ protocol: /^https?$/, error: "is not an http or https URL" }).optional(),
+    url: httpUrl.optional(),
     token_file: z.string().min(1).optional(),
   })
   .refine(({ config, url }) => (config === undefined) !== (url === undefined), {
@@ -226,7 +227,7 @@ export const OPTIONS = {
   ),
   deadline: duration("limit for the whole restore test", "24h"),
   keep: flag("keep the instance running at the end and print how to connect and how to remove it"),
-  keepFailed: flag("the same, only when the verdict is not healthy"),
+  keepFailed: flag("keep the instance when the verdict is not healthy"),
   onUnproven: choice(["refuse", "wipe", "prove"], "what to do with a restore that was never proven", "refuse"),
   spaceReserve: size("space that must stay free beside the restored files and their WAL", "64MB"),
   queries: {
@@ -296,7 +297,7 @@ export const OPTIONS = {
   } satisfies Option<Record<string, number>> as Option<Record<string, number>>,
   maxWeight: optionalNumber("weight of the restore tests in progress together; a service weighs 1 unless it says more"),
   pauseFile: text("FILE", "while this file exists no test starts"),
-  url: textWithDefault("URL", "where a running fleet answers", "http://127.0.0.1:8081"),
+  url: option("URL", "where a running fleet answers", httpUrl, "http://127.0.0.1:8081"),
   dryRun: flag("say what would be done and change nothing"),
   json: flag("print the result as JSON on standard output"),
   logFormat: choice(["text", "json"], "form of the log on standard error; one JSON object per line with json", "text"),

@@ -1,6 +1,7 @@
 /** The repository, and the API itself. */
 
 import { z } from "zod";
+import { monitoringRoutes } from "../http/monitoring-routes.ts";
 import { answerProblems, joinTexts } from "./info.ts";
 import { archiveProblems, describeArchive, formatJson, unseenArchives } from "./present.ts";
 import { FRESH_MS } from "./repository.ts";
@@ -37,33 +38,10 @@ export function serviceRoutes(api: Api): Route[] {
         return json(problems.length === 0 ? 200 : 503, { ok: problems.length === 0, problems, archives });
       },
     },
-    {
-      method: "GET",
-      path: "/metrics",
-      summary: "Metrics for Prometheus",
-      answers: { 200: "text format 0.0.4" },
-      async handle() {
-        return { status: 200, text: await api.metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8" };
-      },
-    },
-    {
-      method: "GET",
-      path: "/healthz",
-      summary: "It answers",
-      answers: { 200: "always" },
-      isPublic: true,
-      handle: () => json(200, { alive: true }),
-    },
-    {
-      method: "GET",
-      path: "/readyz",
-      summary: "Stanzas and repository can be used",
-      answers: { 200: "they can", 503: "reasons says why not" },
-      isPublic: true,
-      handle() {
-        const reasons = api.notReady();
-        return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
-      },
-    },
+    ...monitoringRoutes({
+      metrics: () => api.metrics(),
+      notReady: () => api.notReady(),
+      readiness: "Stanzas and repository can be used",
+    }),
   ];
 }

@@ -1,6 +1,7 @@
 /** `fleet status`, `explain` and `test`: questions to a fleet that runs. */
 
-import { RestoreError } from "../errors.ts";
+import { messageOf, RestoreError } from "../errors.ts";
+import { describeFileError } from "../io/files.ts";
 import { type Answer, requestJson } from "../io/http-client.ts";
 import { watchFile } from "../io/watched-file.ts";
 import type { Settings } from "../options.ts";
@@ -38,12 +39,27 @@ function show({ settings, print }: Asking, value: object, describe: () => string
 }
 
 async function ask<T>({ settings, signal }: Asking, method: "GET" | "POST", path: string, body?: object): Promise<T> {
-  const token =
-    settings.tokenFile === undefined ? undefined : watchFile(settings.tokenFile).read().split("\n")[0]?.trim();
+  const token = settings.tokenFile === undefined ? undefined : readToken(settings.tokenFile);
   const url = `${settings.url.replace(/\/+$/, "")}${path}`;
-  const answer = await requestJson(url, { method, body, token, signal });
+  const answer = await requestJson(url, { method, body, token, signal }).catch((error) => {
+    signal.throwIfAborted();
+    throw new RestoreError("SOURCE_UNREACHABLE", messageOf(error), {
+      hint: "does fleet run, and listen there? --url says where it does",
+      cause: error,
+    });
+  });
   if (answer.status >= 200 && answer.status < 300) return JSON.parse(answer.text) as T;
   throw refusal(answer, settings.url);
+}
+
+function readToken(path: string): string | undefined {
+  try {
+    return watchFile(path).read().split("\n")[0]?.trim();
+  } catch (error) {
+    throw new RestoreError("SETTINGS_INVALID", `--token-file ${path} cannot be used: ${describeFileError(error)}`, {
+      hint: "it holds the fleet's token on its first line, and this user must be able to read it",
+    });
+  }
 }
 
 function refusal({ status, text }: Answer, url: string): RestoreError {

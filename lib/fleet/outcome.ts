@@ -1,6 +1,6 @@
 /** How a restore test ended, in the words that decide what happens next: who is told, and when it is tried again. */
 
-import { type ErrorCode, EXIT_CODES } from "../errors.ts";
+import { type ErrorCode, EXIT_CODES, type ReportedError } from "../errors.ts";
 
 /**
  * `healthy`; `unhealthy`: the restore is there and is not what it must be; `restore`: it could not be restored or recovered,
@@ -24,6 +24,12 @@ const BY_CODE: Readonly<Record<ErrorCode, Outcome>> = {
   INTERRUPTED: "cancelled",
   TERMINATED: "cancelled",
 };
+
+/** A restore that the machine had no means for says nothing about the backup. */
+export function outcomeOfError({ code, about }: Pick<ReportedError, "code" | "about">): Outcome {
+  const outcome = outcomeOf(code);
+  return outcome === "restore" && about === "host" ? "infra" : outcome;
+}
 
 /** Of restore-test's exit code; null when a signal ended it or its pod is gone. */
 export function outcomeOf(exitCode: number | null): Outcome {

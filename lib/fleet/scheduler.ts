@@ -37,6 +37,8 @@ export interface Scheduler {
   round(): Promise<void>;
   /** What the runner tells; looked at in the next round. */
   observe(observation: Observation): void;
+  /** Says what becomes of the tests. */
+  announceStop(): void;
   /** Ends what only this process can go on with, and waits until it is recorded, at most so long; tests that run go on. */
   stop(limitMs: number): Promise<void>;
 }
@@ -305,13 +307,23 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
     observe(observation) {
       observations.set(observation.test, observation);
     },
+    announceStop() {
+      const goOn = fleet.running().filter(({ id }) => !driven.has(id)).length;
+      const parts = [
+        goOn > 0
+          ? `${count(goOn, "test")} in progress ${goOn === 1 ? "goes" : "go"} on, for the next scheduler to follow`
+          : null,
+        driven.size > 0
+          ? `${count(driven.size, "test")} that had not begun to restore ${driven.size === 1 ? "is" : "are"} cancelled`
+          : null,
+      ].filter((part) => part !== null);
+      log.info("stop", `this scheduler ends; ${parts.join("; ") || "no test is in progress"}`);
+    },
     async stop(limitMs) {
       isStopping = true;
       for (const controller of driven.values()) {
         controller.abort(new RestoreError("TERMINATED", "the scheduler is being stopped"));
       }
-      const running = fleet.running().filter(({ id }) => !driven.has(id)).length;
-      if (running > 0) log.info("stop", `${running} tests go on; the next scheduler follows them`);
       const until = performance.now() + limitMs;
       while ((driven.size > 0 || store.pending() > 0) && performance.now() < until) await sleep(50);
       if (store.pending() > 0)
@@ -331,6 +343,8 @@ function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
   });
 }
+
+const count = (n: number, what: string) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
 const late = ({ requestedAt, deadlineAt }: Test) =>
   new RestoreError(

@@ -9,7 +9,7 @@ import { exists } from "../io/files.ts";
 import { startHttpServer } from "../io/http-server.ts";
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
-import { parseConninfo } from "../postgres/conninfo.ts";
+import { type Conninfo, parseConninfo } from "../postgres/conninfo.ts";
 import type { Limits } from "./decide.ts";
 import { markService } from "./mark.ts";
 import { openStore } from "./record/open.ts";
@@ -89,6 +89,7 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
   const tls = tlsFiles(settings);
   const problems = listenProblems(listen, { hasToken: tokens !== null, hasTls: tls !== null, isInsecure: insecure });
   if (problems.length > 0) throw combineProblems("SETTINGS_INVALID", problems);
+  const conninfo = recordOf(settings);
   const { watch, runner } = await options.place(policyOf(settings));
 
   // Ends what waits; a status change that is being recorded has a time of its own.
@@ -98,11 +99,12 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
   const limits = () => limitsOf(settings, isPaused);
   const fleet = createFleet(limits);
   const store = await openStore({
-    conninfo: parseConninfo(settings.record as string),
+    conninfo,
     scheduler: name,
     retention: { reportsMs: settings.keepReports, historyMs: settings.keepHistory },
     log,
   });
+  let telling: NodeJS.Timeout | undefined;
   try {
     let isWatching = false;
     const view = (): FleetView => ({
@@ -153,17 +155,37 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     const address = formatListen({ ...listen, port: server.port });
     log.info("http", `listens on ${tls === null ? "http" : "https"}://${address}`, { scheduler: name });
 
+    const tellWatch = problemTeller(log, "watch", watch.problem);
+    const tellRunner = problemTeller(log, "runner", runner.problem);
+    telling = setInterval(() => {
+      tellWatch();
+      tellRunner();
+    }, ROUND_MS);
+
     let wake = () => {};
-    await runner.watch((observation) => {
-      scheduler.observe(observation);
-      wake();
-    }, ending.signal);
-    await watch.start(
-      { update: (service) => fleet.update(service, new Date()), remove: (id) => fleet.remove(id) },
-      ending.signal,
-    );
-    isWatching = true;
-    log.info("watch", `${fleet.size()} services`);
+    const look = async () => {
+      await runner.watch((observation) => {
+        scheduler.observe(observation);
+        wake();
+      }, ending.signal);
+      await watch.start(
+        { update: (service) => fleet.update(service, new Date()), remove: (id) => fleet.remove(id) },
+        ending.signal,
+      );
+      if (signal.aborted) return;
+      isWatching = true;
+      log.info("watch", `${fleet.size()} services`);
+    };
+    // At once, whatever a round or the first look waits for.
+    const onSignal = new Promise<void>((resolve) => {
+      const tell = () => {
+        scheduler.announceStop();
+        resolve();
+      };
+      if (signal.aborted) tell();
+      else signal.addEventListener("abort", tell, { once: true });
+    });
+    await Promise.race([look(), onSignal]);
     while (!signal.aborted) {
       isPaused = await pauseWanted(settings, isPaused, log);
       await scheduler.round();
@@ -178,8 +200,19 @@ export async function serveFleet(options: ServeFleetOptions): Promise<void> {
     ending.abort(signal.reason);
     await server.close(STOP_LIMIT_MS);
   } finally {
+    clearInterval(telling);
     ending.abort(signal.reason);
     await store.close();
+  }
+}
+
+function recordOf({ record = "" }: FleetRunSettings): Conninfo {
+  try {
+    return parseConninfo(record);
+  } catch (error) {
+    throw new RestoreError("SETTINGS_INVALID", `--record: ${messageOf(error)}`, {
+      hint: "it is a connection string of libpq, such as dbname=fleet",
+    });
   }
 }
 
@@ -210,6 +243,18 @@ async function pauseWanted({ pauseFile }: FleetRunSettings, before = false, log?
   });
   if (now !== before) log?.info("pause", now ? `no test starts while ${pauseFile} exists` : "tests start again");
   return now;
+}
+
+/** Says each time it changes why what is known may be out of date. */
+function problemTeller(log: Log, phase: string, problem: () => string | null): () => void {
+  let said: string | null = null;
+  return () => {
+    const now = problem();
+    if (now === said) return;
+    if (now === null) log.info(phase, "all is up to date again");
+    else log.warn(phase, now);
+    said = now;
+  };
 }
 
 /** A record that is away is no bug of ours: who asked is told. */

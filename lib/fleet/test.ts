@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { ReportedError } from "../errors.ts";
 import type { PhaseName, Report } from "../report/report.ts";
-import { type Outcome, outcomeOf } from "./outcome.ts";
+import { type Outcome, outcomeOfError } from "./outcome.ts";
 
 export const STATUSES = [
   "requested",
@@ -59,8 +59,8 @@ export interface TestEnd {
 
 /** What a report says of the end; `otherwise` is the reason when there is none. */
 export function endOf(report: Report | null, otherwise: ReportedError): TestEnd {
-  if (report === null) return { outcome: outcomeOf(otherwise.code), error: otherwise, report };
-  if (report.error !== null) return { outcome: outcomeOf(report.error.code), error: report.error, report };
+  if (report === null) return { outcome: outcomeOfError(otherwise), error: otherwise, report };
+  if (report.error !== null) return { outcome: outcomeOfError(report.error), error: report.error, report };
   if (report.verdict === "error") return { outcome: "infra", error: otherwise, report };
   return { outcome: report.verdict, error: null, report };
 }

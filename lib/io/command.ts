@@ -136,7 +136,10 @@ export function startService(
     ...spawnOptions(options),
   });
   if (child.pid === undefined) {
-    throw new RestoreError("PREFLIGHT_FAILED", `cannot start "${file}"`, { hint: "is it installed and executable" });
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot start "${file}"`, {
+      about: "host",
+      hint: "is it installed and executable",
+    });
   }
   const readRest = readLines(child, ["stdout", "stderr"], (line, from) => options.onLine?.(line, from));
   const ended = (async () => {
@@ -222,6 +225,7 @@ function spawnOptions(options: Pick<CommandOptions, "env" | "cwd" | "user">): Op
 
 function cannotRun(file: string, reason: string): RestoreError {
   return new RestoreError("PREFLIGHT_FAILED", `cannot run "${file}": ${reason}`, {
+    about: "host",
     hint: "install it or name its place in the settings",
   });
 }
@@ -229,7 +233,7 @@ function cannotRun(file: string, reason: string): RestoreError {
 /** Found out beforehand: setpriv stands between, and its own exit code would look like the program's. */
 function requireProgram(file: string, { env, cwd }: Pick<CommandOptions, "env" | "cwd">): void {
   if (cwd !== undefined && !isDirectory(cwd)) {
-    throw new RestoreError("PREFLIGHT_FAILED", `cannot run "${file}": there is no directory ${cwd}`);
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot run "${file}": there is no directory ${cwd}`, { about: "host" });
   }
   const directories = (env ?? process.env).PATH?.split(":") ?? ["/usr/local/bin", "/usr/bin", "/bin"];
   const places = file.includes("/")

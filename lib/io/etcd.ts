@@ -82,7 +82,8 @@ export async function waitForEtcd(endpoint: string, limitMs: number, signal: Abo
       return await checkEtcd(endpoint, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (performance.now() > until) throw new RestoreError("PREFLIGHT_FAILED", messageOf(error), { cause: error });
+      if (performance.now() > until)
+        throw new RestoreError("PREFLIGHT_FAILED", messageOf(error), { about: "host", cause: error });
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

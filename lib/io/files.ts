@@ -56,6 +56,7 @@ export async function writeAtomically(path: string, text: string, mode = 0o600):
     await rm(temporary, { force: true }).catch(() => {});
     const isFull = ["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException).code ?? "");
     throw new RestoreError("PREFLIGHT_FAILED", `cannot write ${path}: ${describeFileError(error)}`, {
+      about: "host",
       hint: isFull ? "give the volume more space, or remove old .failed copies" : undefined,
       cause: error,
     });

@@ -31,9 +31,11 @@ export function loadAccess(file: string | undefined): Access {
     });
   }
   const cluster = config.getCurrentCluster();
-  if (cluster === null) {
+  // Where it finds nothing the library makes this one up.
+  const isInvented = cluster?.name === "cluster" && cluster.server === "http://localhost:8080";
+  if (cluster === null || isInvented) {
     throw new RestoreError("SETTINGS_INVALID", "there is no Kubernetes cluster: neither a kubeconfig nor a pod's own", {
-      hint: "set KUBECONFIG, or run in a pod that mounts its service account",
+      hint: "set KUBECONFIG, run in a pod that mounts its service account, or give --services on one machine",
     });
   }
   const context = config.getContextObject(config.getCurrentContext());

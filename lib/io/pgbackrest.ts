@@ -47,7 +47,9 @@ export async function pgBackRestVersion(signal: AbortSignal): Promise<[number, n
   const result = await runCommand("pgbackrest", ["version"], { signal, timeoutMs: 30_000 });
   const match = /pgBackRest (\d+)\.(\d+)/.exec(result.stdout);
   if (!match)
-    throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest does not say its version: ${result.stderr.trim()}`);
+    throw new RestoreError("PREFLIGHT_FAILED", `pgbackrest does not say its version: ${result.stderr.trim()}`, {
+      about: "host",
+    });
   return [Number(match[1]), Number(match[2])];
 }
 
@@ -148,6 +150,7 @@ export async function runRestore(
     const reason = describeError(tail.join("\n"));
     throw new RestoreError("RESTORE_FAILED", `pgbackrest restore ended with ${code}: ${reason}`, {
       hint: restoreHint(result.exitCode, reason),
+      about: /No space left on device/.test(reason) ? "host" : undefined,
     });
   }
   return { bytes, durationMs: result.durationMs };

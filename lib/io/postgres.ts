@@ -29,13 +29,20 @@ export async function findBinDir(majorVersion: string, given?: string): Promise<
     found.push(`${version} in ${directory}`);
   }
   if (given !== undefined && found.length === 0) {
-    throw new RestoreError("PREFLIGHT_FAILED", `there is no PostgreSQL in ${given}`, { hint: "correct --bin-dir" });
+    throw new RestoreError("PREFLIGHT_FAILED", `there is no PostgreSQL in ${given}`, {
+      about: "host",
+      hint: "correct --bin-dir",
+    });
   }
   for (const version of await list(DEBIAN_LIB)) found.push(`${version} in ${DEBIAN_LIB}/${version}/bin`);
   throw new RestoreError(
     "PREFLIGHT_FAILED",
     `the backup is PostgreSQL ${majorVersion}, and here is only ${[...new Set(found)].join(", ") || "none"}`,
-    { hint: `install PostgreSQL ${majorVersion} or give --bin-dir` },
+    {
+      hint: `install PostgreSQL ${majorVersion} or give --bin-dir`,
+      // What no version is known of may be at fault itself.
+      about: majorVersion === "" ? undefined : "host",
+    },
   );
 }
 

@@ -54,7 +54,7 @@ export async function makeThrowaway(
   try {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
-    throw new RestoreError("PREFLIGHT_FAILED", `cannot make the directory ${path}`, { cause: error });
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot make the directory ${path}`, { about: "host", cause: error });
   }
   for (const directory of content.directories) await mkdir(directory, { mode: 0o700 });
   for (const [copy, original] of Object.entries(content.copies)) await copyFile(original, copy);
@@ -123,7 +123,12 @@ export async function startServer(program: string, args: readonly string[], opti
     await new Promise<void>((resolve, reject) => {
       child.once("spawn", resolve);
       child.once("error", (error) =>
-        reject(new RestoreError("PREFLIGHT_FAILED", `cannot start ${program}: ${error.message}`, { cause: error })),
+        reject(
+          new RestoreError("PREFLIGHT_FAILED", `cannot start ${program}: ${error.message}`, {
+            about: "host",
+            cause: error,
+          }),
+        ),
       );
     });
     const server: Server = { pid: child.pid as number, exit: null };

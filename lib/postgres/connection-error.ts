@@ -40,7 +40,10 @@ export function explainConnectionError(error: unknown, conninfo: Conninfo): Expl
     case "28P01":
       return { message, hint: "check the password in PGPASSFILE, PGPASSWORD or the environment" };
     case "28000":
-      return { message, hint: "the server's pg_hba.conf does not let this user in from here" };
+      // The other reasons, no such role or one without LOGIN, say it all; the file's name is in every language.
+      return /pg_hba\.conf/.test(message)
+        ? { message, hint: "the server's pg_hba.conf does not let this user in from here" }
+        : { message };
     case "3D000":
     case "42501":
     case "57P03":

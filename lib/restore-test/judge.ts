@@ -100,7 +100,11 @@ function explainReport(ending: Ending, report: Report): RestoreError | Error {
       )
     );
   }
-  if (error) return new RestoreError(error.name as ErrorCode, error.message, { hint: error.hint ?? undefined });
+  if (error)
+    return new RestoreError(error.name as ErrorCode, error.message, {
+      hint: error.hint ?? undefined,
+      about: error.about,
+    });
   const failed = report.checks.filter((check) => check.status === "fail");
   if (failed.length > 0) {
     return new RestoreError("UNHEALTHY", failed.map((check) => `${check.id}: ${check.summary}`).join("; "));

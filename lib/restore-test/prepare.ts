@@ -22,7 +22,7 @@ import type { Log } from "../log.ts";
 import { parseReceipt, type Receipt } from "../mark/receipt.ts";
 import type { Settings } from "../options.ts";
 import { describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
-import { stanzaProblems } from "../restore/backup-info.ts";
+import { type Problem, stanzaProblems } from "../restore/backup-info.ts";
 import { chooseTarget } from "../restore/plan.ts";
 import { refuseSecretFlag } from "../settings.ts";
 import { DIRECTORY_NAME, type Layout, longestSocketPath, makeLayout, SOCKET_PATH_LIMIT } from "./layout.ts";
@@ -49,11 +49,6 @@ export interface Preparation {
   etcd: string | null;
 }
 
-interface Problem {
-  message: string;
-  hint?: string | undefined;
-}
-
 /** Throws SETTINGS_INVALID for contradictions and unreadable files, PREFLIGHT_FAILED for what is missing here. */
 export async function prepare(context: Context<RestoreTestOption>): Promise<Preparation> {
   const { settings, signal } = context;
@@ -68,20 +63,22 @@ export async function prepare(context: Context<RestoreTestOption>): Promise<Prep
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof RestoreError)) throw error;
-      problems.push({ message: error.message, hint: error.hint });
+      problems.push({ message: error.message, hint: error.hint, about: error.about });
       return null;
     }
   };
   const needProgram = (name: string, hint: string): string | null => {
     const path = findProgram(name);
-    if (path === undefined) problems.push({ message: `the program ${name} is not installed`, hint });
+    if (path === undefined) problems.push({ message: `the program ${name} is not installed`, hint, about: "host" });
     return path ?? null;
   };
 
-  await checkWorkDir(settings.workDir, layout, problems);
+  const ofHost: Problem[] = [];
+  await checkWorkDir(settings.workDir, layout, ofHost);
   await nameLeftovers(settings.workDir, context.log);
-  await checkReportPlace(report, problems);
-  const user = await findUser(settings.osUser, problems);
+  await checkReportPlace(report, ofHost);
+  const user = await findUser(settings.osUser, ofHost);
+  problems.push(...ofHost.map((problem) => ({ ...problem, about: "host" as const })));
   const withPatroni = settings.runner === "patroni";
   const patroni = withPatroni
     ? needProgram("patroni", "install Patroni, or use --runner direct to do without it")
@@ -91,7 +88,9 @@ export async function prepare(context: Context<RestoreTestOption>): Promise<Prep
       ? needProgram("etcd", "install etcd, give one with --etcd, or use --runner direct to do without it")
       : null;
   if (withPatroni && settings.etcd !== undefined) {
-    await checkEtcd(settings.etcd, signal).catch((error) => problems.push({ message: messageOf(error) }));
+    await checkEtcd(settings.etcd, signal).catch((error) =>
+      problems.push({ message: messageOf(error), about: "host" }),
+    );
   }
   const version = await noting(() => majorVersion(context, receipt, problems));
   const binDir = version === null ? null : await noting(() => findBinDir(version, absolute(settings.binDir)));

@@ -161,6 +161,7 @@ async function checkHooks(
   // Node ends with its version and an empty line before it.
   const reason = lines.find((line) => /^\w*Error\b/.test(line)) ?? (lines.at(-1) || `exit code ${result.exitCode}`);
   throw new RestoreError("PREFLIGHT_FAILED", `${who} cannot run ${process.execPath} ${layout.script}: ${reason}`, {
+    about: "host",
     hint: "install Node.js where every user can run it, and start the compiled script (dist/restore-test.mjs)",
   });
 }

@@ -1,6 +1,7 @@
 /** `pgbackrest info --output=json` and the choice of the backup set. The JSON is the verdict: exit codes are 0 on errors. */
 
 import { z } from "zod";
+import type { About } from "../errors.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import { compareLsn, parseWalName } from "../postgres/lsn.ts";
 import { describeTarget, type Target, timeToMicros } from "../postgres/target.ts";
@@ -63,6 +64,7 @@ export function parseInfo(json: string, stanza: string): StanzaInfo | undefined 
 export interface Problem {
   message: string;
   hint?: string | undefined;
+  about?: About | undefined;
 }
 
 /** What is wrong with the stanza or its repositories, if anything. */

@@ -91,12 +91,15 @@ export async function examine(
   const datadir = settings.datadir as string;
   const stanza = settings.stanza as string;
   const pgbackrest: PgBackRest = { config: settings.pgbackrestConfig, stanza, workDir: context.workDir };
-  const problems: Problem[] = await datadirProblems(datadir);
+  const problems: Problem[] = ofHost(await datadirProblems(datadir));
   const warnings: string[] = overridesIn(process.env).map((name) => `${name} in the environment is ignored`);
   const version = await pgBackRestVersion(context.signal);
-  problems.push(...versionProblems(version));
+  problems.push(...ofHost(versionProblems(version)));
   if (settings.pgbackrestConfig !== undefined && !(await exists(settings.pgbackrestConfig))) {
-    problems.push({ message: `pgBackRest's configuration file ${settings.pgbackrestConfig} does not exist` });
+    problems.push({
+      message: `pgBackRest's configuration file ${settings.pgbackrestConfig} does not exist`,
+      about: "host",
+    });
     return { problems };
   }
   const info = await collect(problems, () => readInfo(pgbackrest, context.signal));
@@ -111,7 +114,7 @@ export async function examine(
   problems.push(...receiptProblems(receipt, database?.["system-id"], stanza));
   const major = (database?.version ?? "").replace(/^(\d{2})\..*/, "$1");
   const binDir = await collect(problems, () => findBinDir(major, settings.binDir));
-  if (binDir !== FAILED) problems.push(...(await libraryProblems(binDir, settings, receipt)));
+  if (binDir !== FAILED) problems.push(...ofHost(await libraryProblems(binDir, settings, receipt)));
   const segmentSize = receipt?.wal_segment_size ?? DEFAULT_WAL_SEGMENT_SIZE;
   const archive = archiveOf(info, backup.database);
   const range = walRange(backup, target, receipt, archive?.max ?? null);
@@ -124,13 +127,15 @@ export async function examine(
   if (set !== FAILED && set.pageErrors.length > 0) {
     warnings.push(`backup ${backup.label} recorded page checksum errors in ${set.pageErrors.slice(0, 5).join(", ")}`);
   }
-  problems.push(...(await linkedProblems(datadir, linkedDirectories({ tablespaces, links: settings.linkMap ?? [] }))));
+  problems.push(
+    ...ofHost(await linkedProblems(datadir, linkedDirectories({ tablespaces, links: settings.linkMap ?? [] }))),
+  );
   const space = {
     neededBytes: backup.info.size + walSpace(range.first, range.last, segmentSize) + settings.spaceReserve,
     freeBytes: await freeSpace(dirname(datadir)),
   };
   const failed = await failedCopy(datadir);
-  if (space.neededBytes > space.freeBytes) problems.push(noSpace(space, datadir, failed));
+  if (space.neededBytes > space.freeBytes) problems.push(...ofHost([noSpace(space, datadir, failed)]));
   else if (failed)
     warnings.push(
       `${failed.path} (${formatSize(failed.bytes)}) is left from an earlier attempt; remove it when it is not needed`,
@@ -199,6 +204,8 @@ export async function readRequest(settings: PlanSettings): Promise<{ receipt: Re
   return { receipt, target };
 }
 
+const ofHost = (problems: readonly Problem[]): Problem[] => problems.map((one) => ({ ...one, about: "host" }));
+
 const FAILED = Symbol("failed");
 
 /** A question that failed is one more problem, not the end of the list. */
@@ -207,7 +214,7 @@ async function collect<T>(problems: Problem[], question: () => Promise<T>): Prom
     return await question();
   } catch (error) {
     if (!(error instanceof RestoreError) || error.code === "INTERRUPTED" || error.code === "TERMINATED") throw error;
-    problems.push({ message: error.message, hint: error.hint });
+    problems.push({ message: error.message, hint: error.hint, about: error.about });
     return FAILED;
   }
 }

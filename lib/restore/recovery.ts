@@ -208,8 +208,8 @@ async function throwIfEnded(postmaster: Postmaster, input: RecoveryInput, segmen
   const end = await Promise.race([postmaster.ended, Promise.resolve("running" as const)]);
   if (end === "running") return;
   const context = await failureContext(postmaster, input, segmentSize);
-  const { code, message, hint } = explainFailure(postmaster.lines, postmaster.said, context);
-  throw new RestoreError(code, message, { hint });
+  const { code, message, ...details } = explainFailure(postmaster.lines, postmaster.said, context);
+  throw new RestoreError(code, message, details);
 }
 
 async function failureContext(
@@ -302,11 +302,11 @@ async function confirmTarget(
   const { target, wal } = input.plan;
   const segmentSize = (await readControlData(input.plan.binDir, input.directory)).walSegmentSize;
   const unreached = async () => {
-    const { code, message, hint } = unreachedTarget(
+    const { code, message, ...details } = unreachedTarget(
       postmaster.said,
       await failureContext(postmaster, input, segmentSize),
     );
-    return new RestoreError(code, message, { hint });
+    return new RestoreError(code, message, details);
   };
   if (target.type !== "latest") {
     if (recovered.stop_reason === null) throw await unreached();

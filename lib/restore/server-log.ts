@@ -1,6 +1,6 @@
 /** The private postmaster's own words: what happened, and in one line why it failed. */
 
-import type { ErrorCode } from "../errors.ts";
+import type { About, ErrorCode } from "../errors.ts";
 import { describeError, repositoryHint } from "./repository-error.ts";
 
 /** The prefix given with `log_line_prefix`; everything else on stderr is a program's own output. */
@@ -86,6 +86,7 @@ export interface Explanation {
   code: ErrorCode;
   message: string;
   hint?: string;
+  about?: About;
 }
 
 export interface FailureContext {
@@ -113,6 +114,7 @@ const FULL_DISK: Explanation = {
   code: "RECOVERY_FAILED",
   message: "the disk ran full during recovery",
   hint: "give the volume more space",
+  about: "host",
 };
 
 /**
@@ -187,6 +189,7 @@ const CAUSES: readonly Cause[] = [
       code: "RECOVERY_FAILED",
       message: `the library "${match[1]}" that shared_preload_libraries names is not installed here`,
       hint: "install the extension's package in this image, or give --shared-preload-libraries without it",
+      about: "host",
     }),
   },
   {
@@ -195,6 +198,7 @@ const CAUSES: readonly Cause[] = [
       code: "RECOVERY_FAILED",
       message: "PostgreSQL could not get its shared memory here",
       hint: "give this machine or container more memory",
+      about: "host",
     }),
   },
   {

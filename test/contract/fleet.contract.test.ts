@@ -48,6 +48,12 @@ describe("a mistake in the command ends with 2 and the way out", () => {
     [["status", "--services=f", "--max-tests=1"], "does not take --services, --max-tests", "that is for fleet run"],
     [["run"], "--record is missing", "--record dbname=fleet"],
     [["run", "--servces=f"], "unknown option --servces", 'did you mean "--services"'],
+    [["run", "--record=nonsense"], '--record: expected "keyword=value"', "such as dbname=fleet"],
+    [
+      ["status", "--token-file=/nonexistent"],
+      "--token-file /nonexistent cannot be used: it does not exist",
+      "on its first line",
+    ],
     [["run", "--record=host=h password=hunter2"], "--record holds a password", "RESTORE_RECORD"],
   ])("%j", async (args, message, hint) => {
     const { exitCode, stdout, stderr } = await fleet(...args);
@@ -58,11 +64,18 @@ describe("a mistake in the command ends with 2 and the way out", () => {
     expect(stderr).not.toContain("hunter2");
   });
 
+  test("a URL that is none", async () => {
+    const { exitCode, stderr } = await fleet("status", "--url=hubba");
+    expect(exitCode).toBe(EXIT_CODES.SETTINGS_INVALID);
+    expect(stderr).toContain('--url: "hubba" is not an http or https URL');
+  });
+
   test("what a settings file says for both is no mistake", async () => {
     await writeFile(at("both.yml"), `services: ${at("none.yml")}\nurl: http://127.0.0.1:1\n`);
     const { exitCode, stderr } = await fleet("status", `--config=${at("both.yml")}`);
     expect(exitCode).toBe(EXIT_CODES.SOURCE_UNREACHABLE);
     expect(stderr).toContain("no answer from http://127.0.0.1:1/services");
+    expect(stderr).toMatch(/HINT: .*--url/);
   });
 });
 
@@ -142,8 +155,35 @@ test.each([
   const { exitCode, stdout, stderr } = await running.ended;
   expect({ exitCode, stdout }).toEqual({ exitCode: EXIT_CODES[code], stdout: "" });
   const lines = stderr.trim().split("\n");
+  expect(stderr).toContain("this scheduler ends; no test is in progress");
   expect(lines.at(-1)).toBe(`ERROR: [${exitCode}]: ${code}: ended by ${signal}`);
   const events = lines.slice(0, -1).map((line) => JSON.parse(line));
   const isAway = { level: "warn", message: expect.stringMatching(/the record is away: .* was refused/) };
   expect(events).toContainEqual(expect.objectContaining(isAway));
+});
+
+test("neither a services file nor a Kubernetes", async () => {
+  const { exitCode, stderr } = await fleet("run", RECORD);
+  expect(exitCode).toBe(EXIT_CODES.SETTINGS_INVALID);
+  expect(stderr).toMatch(/there is no Kubernetes cluster[\s\S]*HINT: .*--services/);
+});
+
+test("a Kubernetes that does not answer is named, and a signal ends the wait for it", async () => {
+  await writeFile(
+    at("kubeconfig"),
+    `apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1", insecure-skip-tls-verify: true}}]
+users: [{name: u, user: {token: t}}]\n`,
+  );
+  const env = { KUBECONFIG: at("kubeconfig") };
+  const running = startScript(SCRIPT, ["run", RECORD, "--listen=127.0.0.1:0"], { env });
+  await running.printed("cannot be watched");
+  running.child.kill("SIGTERM");
+  const { exitCode, stderr } = await running.ended;
+  expect(exitCode).toBe(EXIT_CODES.TERMINATED);
+  expect(stderr).toMatch(/WARN {2}runner: StatefulSet objects cannot be watched: .*ECONNREFUSED/);
+  expect(stderr).not.toContain("cut short");
 });

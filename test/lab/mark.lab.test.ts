@@ -2,6 +2,7 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { expect, test } from "vitest";
+import { exists } from "../../lib/io/files.ts";
 import { compareObjects } from "../../lib/manifest/compare.ts";
 import { askRestored, type Snapshot } from "../../lib/manifest/manifest.ts";
 import { measureManifest, parseReceipt, type Receipt } from "../../lib/mark/receipt.ts";
@@ -11,7 +12,9 @@ import type { Lab } from "./lab.ts";
 import { type Service, waitFor } from "./process.ts";
 import {
   APP_DATABASE,
+  archiveWal,
   backup,
+  connect,
   createStanza,
   loadSchema,
   ODD_DATABASE,
@@ -363,6 +366,61 @@ test("when archiving is broken the wait ends at its limit and says which segment
     const next = await mark(source, { arguments: ["--archive-timeout", "1s"] });
     expect(next.stderr).toMatch(/WARN .*source has not archived since .* \(last failure [0-9A-F]{24} at .*\)/);
   });
+});
+
+test("the file of an older backup, sent late, neither stands for the marker's segment nor hides that it is archived", async () => {
+  const { source } = lab();
+  const newestTaken = await lab().writeFile("newest-taken", "");
+  const command = await lab().writeFile(
+    "archive.sh",
+    `#!/bin/sh
+case $2 in
+  *.backup) ;;
+  *) [ "$2" \\> "$(cat ${newestTaken})" ] && exit 1 ;;
+esac
+exec pgbackrest --config=${source.pgbackrestConfig} --stanza=${source.stanza} archive-push "$1"\n`,
+    0o755,
+  );
+  const lastArchived = () => value(source, "SELECT last_archived_wal FROM pg_stat_archiver");
+  const inBackup = (then: (stop: () => Promise<void>) => Promise<void>) =>
+    connect(source, undefined, async (session) => {
+      await session.query("SELECT pg_backup_start('by hand', fast => true)");
+      await then(async () => void (await session.query("SELECT pg_backup_stop(wait_for_archive => false)")));
+    });
+  await inBackup((stopFirst) =>
+    inBackup(async (stopSecond) => {
+      const before = await archiveWal(source);
+      await lab().writeFile("newest-taken", before);
+      await withArchiveCommand(source, `${command} %p %f`, async () => {
+        const running = await startMark(source, "beside-backups");
+        try {
+          await waitFor("mark to wait", () => running.output().stderr.includes("waiting until its WAL"), 60_000);
+          await stopFirst();
+          // It looks again and again, and goes on waiting: the segment itself was refused.
+          const waiting =
+            /waiting for WAL ([0-9A-F]{24}) to be archived; last archived ([0-9A-F]{24})\.[0-9A-F]{8}\.backup/;
+          const isSeen = () => waiting.exec(running.output().stderr) ?? undefined;
+          const [, wal = "", ofBackup = ""] = await waitFor("mark to see it", isSeen, 60_000);
+          expect(ofBackup < wal).toBe(true);
+          expect(await exists(`${source.dataDir}/pg_wal/archive_status/${wal}.ready`)).toBe(true);
+          await expect(stat(lab().path("beside-backups.json"))).rejects.toThrow(/ENOENT/);
+
+          // While it does not look, its segment is archived, and then the older file; nothing newer follows.
+          running.kill("SIGSTOP");
+          await lab().writeFile("newest-taken", wal);
+          await query(source, "SELECT pg_reload_conf()");
+          await waitFor("the segment to be archived", async () => (await lastArchived()) === wal, 60_000);
+          await stopSecond();
+          await waitFor("the older file", async () => (await lastArchived()).endsWith(".backup"), 60_000);
+        } finally {
+          running.kill("SIGCONT");
+        }
+        const run = await running.result;
+        expect([run.exitCode, run.stderr.match(/ERROR[\s\S]*/)?.[0]]).toEqual([0, undefined]);
+        expect(await lastArchived()).toMatch(/\.backup$/);
+      });
+    }),
+  );
 });
 
 test("SIGTERM ends the wait at once", async () => {

@@ -74,6 +74,15 @@ describe("several problems as one error", () => {
     expect([error.message, error.hint]).toEqual(["no stanza", "create it"]);
   });
 
+  test("are the host's only when each of them is", () => {
+    const host = { message: "no space", about: "host" } as const;
+    const backup = { message: "WAL is missing" };
+    const about = (...problems: Parameters<typeof combineProblems>[1]) =>
+      reportError(combineProblems("PREFLIGHT_FAILED", problems)).about;
+    expect([about(host), about(host, host)]).toEqual(["host", "host"]);
+    expect([about(), about(backup), about(host, backup), about(backup, host)]).toEqual(Array(4).fill(undefined));
+  });
+
   test("many are a list in which each keeps its hint", () => {
     const error = combineProblems("SETTINGS_INVALID", [{ message: "a is b" }, { message: "c is d", hint: "use e" }]);
     expect(formatError(error)).toBe(

@@ -7,7 +7,7 @@
 import { RestoreError, reportError } from "../../errors.ts";
 import type { Report } from "../../report/report.ts";
 import { formatDuration } from "../../units.ts";
-import { type Outcome, outcomeOf } from "../outcome.ts";
+import { type Outcome, outcomeOfError } from "../outcome.ts";
 import type { Observation } from "../runner.ts";
 import { changesOf, type Status, type TestEnd } from "../test.ts";
 import type { ConfigFacts, LeaderFacts, PodFacts, SetFacts } from "./facts.ts";
@@ -78,7 +78,7 @@ function endOf(set: SetFacts, facts: Omit<TestFacts, "set">, now: Date, limits: 
 function verdictOf(set: SetFacts, report: Report, { config, leader }: Omit<TestFacts, "set">): TestEnd | null {
   if (report.finished_at === null) return null;
   if (report.error !== null) {
-    const outcome = report.verdict === "unhealthy" ? "unhealthy" : outcomeOf(report.error.code);
+    const outcome = report.verdict === "unhealthy" ? "unhealthy" : outcomeOfError(report.error);
     // An end by a signal that nobody of the fleet sent: the pod was taken away.
     const isEvicted = outcome === "cancelled" && set.cancelledAt === null;
     return { outcome: isEvicted ? "infra" : outcome, error: report.error, report };

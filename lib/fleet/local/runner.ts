@@ -147,8 +147,6 @@ export function localRunner(options: LocalRunnerOptions): Runner {
             problem = null;
           },
           (error) => {
-            // Said once: this is asked for several times in a second.
-            if (problem !== messageOf(error)) log.warn("runner", messageOf(error));
             problem = messageOf(error);
           },
         );

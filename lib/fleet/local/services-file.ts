@@ -57,7 +57,9 @@ export function parseServices(text: string, path: string, policy: Policy): Servi
   const result = fileSchema.safeParse(value ?? {});
   if (!result.success) {
     throw invalid(
-      result.error.issues.map((issue) => `${whereIs(issue.path)}: ${[...issue.path].join(".")} ${describe(issue)}`),
+      result.error.issues.map(
+        (issue) => `${whereIs(issue.path)}: ${issue.path.join(".") || "the file"} ${describe(issue)}`,
+      ),
     );
   }
   const { defaults = {}, services } = result.data;

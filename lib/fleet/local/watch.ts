@@ -42,12 +42,9 @@ export function watchServicesFile(path: string, policy: Policy, log: Log): Watch
       const timer = setInterval(() => {
         try {
           look(on);
-          if (problem !== null) log.info("watch", `${path} is understood again`);
           problem = null;
         } catch (error) {
-          const message = messageOf(error);
-          if (message !== problem) log.error("watch", `${path} is not used as it is now: ${message}`);
-          problem = message;
+          problem = `the services file is not used as it is now: ${messageOf(error)}`;
         }
       }, LOOK_EVERY_MS);
       signal.addEventListener("abort", () => clearInterval(timer), { once: true });

@@ -197,6 +197,8 @@ const isForPeople = (error: unknown) =>
 
 function explained(error: unknown, conninfo: Conninfo): RestoreError {
   if (error instanceof RestoreError) return error;
-  const { message, hint } = explainConnectionError(error, conninfo);
+  const isMissing = sqlState(error) === "3D000";
+  const { message, hint = isMissing ? "make it with createdb, or correct --record" : undefined } =
+    explainConnectionError(error, conninfo);
   return new RestoreError("SETTINGS_INVALID", `the record cannot be used: ${message}`, { hint, cause: error });
 }

@@ -3,8 +3,10 @@
 import { z } from "zod";
 import { RestoreError } from "../../errors.ts";
 import { type App, createApp } from "../../http/app.ts";
+import { monitoringRoutes } from "../../http/monitoring-routes.ts";
 import { type About, type Answer, type Call, problem, type Route } from "../../http/route.ts";
 import type { Log } from "../../log.ts";
+import { didYouMean } from "../../settings.ts";
 import { OUTCOMES } from "../outcome.ts";
 import type { ServiceView } from "../view.ts";
 import type { FleetApi } from "./api.ts";
@@ -75,11 +77,22 @@ interface Body {
 type FleetCall = Call<Query, Body>;
 export type FleetRoute = Route<Query, Body>;
 
+/** Of a service: two names of Kubernetes. */
+const LONGEST_NAME = 127;
+
 /** Not indented: it is 5 MB for 10,000 services as it is. */
 const json = (status: number, value: unknown): Answer => ({ status, text: JSON.stringify(value) });
 
-const missing = (name: string) =>
-  problem(404, `there is no service "${name.slice(0, 200)}"`, "GET /services has those that the watch knows");
+function missing(api: FleetApi, name: string): Answer {
+  const ids = api.view().services.map(({ service }) => service.id);
+  // A long one costs much to compare, and is a mistake of another kind.
+  const hint = name.length > LONGEST_NAME ? undefined : didYouMean(name, ids);
+  return problem(
+    404,
+    `there is no service "${name.slice(0, LONGEST_NAME)}"`,
+    hint ?? "fleet status, or GET /services, has those that the watch knows",
+  );
+}
 
 export function fleetRoutes(api: FleetApi): FleetRoute[] {
   const find = (name: string) => api.view().services.find(({ service }) => service.id === name);
@@ -107,11 +120,11 @@ export function fleetRoutes(api: FleetApi): FleetRoute[] {
       query: z.strictObject({ id, limit }),
       answers: { 200: "its details; tests_problem says why the tests are missing", 404: "there is no such service" },
       async handle({ query }) {
-        if (find(query.id) === undefined) return missing(query.id);
+        if (find(query.id) === undefined) return missing(api, query.id);
         const tests = await pastTests(api, query.id, query.limit);
         // Asked again: meanwhile it may have changed, or gone.
         const view = find(query.id);
-        if (view === undefined) return missing(query.id);
+        if (view === undefined) return missing(api, query.id);
         return json(200, describeDetails(view, new Date(), { tests, explanation: api.explain(query.id) }));
       },
     },
@@ -155,34 +168,11 @@ export function fleetRoutes(api: FleetApi): FleetRoute[] {
       },
       handle: (call) => ask(api, call),
     },
-    {
-      method: "GET",
-      path: "/metrics",
-      summary: "Metrics for Prometheus",
-      answers: { 200: "text format 0.0.4" },
-      async handle() {
-        return { status: 200, text: await api.metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8" };
-      },
-    },
-    {
-      method: "GET",
-      path: "/healthz",
-      summary: "It answers",
-      answers: { 200: "always" },
-      isPublic: true,
-      handle: () => json(200, { alive: true }),
-    },
-    {
-      method: "GET",
-      path: "/readyz",
-      summary: "Record and watch can be used; a standby is ready too",
-      answers: { 200: "they can", 503: "reasons says why not" },
-      isPublic: true,
-      handle() {
-        const reasons = api.view().problems;
-        return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
-      },
-    },
+    ...monitoringRoutes({
+      metrics: () => api.metrics(),
+      notReady: () => api.view().problems,
+      readiness: "Record and watch can be used; a standby is ready too",
+    }),
   ];
 }
 
@@ -216,7 +206,7 @@ async function ask(api: FleetApi, { body }: FleetCall): Promise<Answer> {
   const all = api.view().services.filter((one) => (service ?? one.service.id) === one.service.id);
   const views = stanza === undefined ? all : all.filter((one) => one.service.stanza === stanza);
   if (views.length === 0) {
-    return stanza === undefined ? missing(service ?? "") : problem(404, `no service has the stanza "${stanza}"`);
+    return stanza === undefined ? missing(api, service ?? "") : problem(404, `no service has the stanza "${stanza}"`);
   }
   const wanted: string[] = [];
   const counted: string[] = [];

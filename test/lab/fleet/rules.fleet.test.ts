@@ -8,12 +8,12 @@ import { afterAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { createFleetMetrics } from "../../../lib/fleet/web/metrics.ts";
 import { fleet } from "../../fixtures/fleet.ts";
-import { renderObject } from "../../fixtures/kubernetes-templates.ts";
+import { FLEET_VALUES, renderObject } from "../../fixtures/kubernetes-templates.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "fleet-rules-"));
 afterAll(() => rmSync(directory, { recursive: true }));
 
-const spec = renderObject("fleet-rules.yml").spec;
+const spec = renderObject("fleet-rules.yml", FLEET_VALUES).spec;
 const rulesFile = join(directory, "rules.yml");
 writeFileSync(rulesFile, stringify(spec));
 

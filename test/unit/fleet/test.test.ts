@@ -21,12 +21,18 @@ const report = (change: Partial<Report>): Report => ({
   ...change,
 });
 const error = (code: number, name: ReportedError["name"]): ReportedError => ({ code, name, message: "m", hint: null });
+const ofHost = (code: number, name: ReportedError["name"]) => ({ ...error(code, name), about: "host" as const });
 const KILLED = error(1, "INTERNAL");
 
 test.each([
   ["healthy", report({ verdict: "healthy" }), { outcome: "healthy", error: null }],
   ["unhealthy", report({ verdict: "unhealthy", error: error(20, "UNHEALTHY") }), { outcome: "unhealthy" }],
   ["restore", report({ error: error(11, "RESTORE_FAILED") }), { outcome: "restore" }],
+  ["a backup that cannot be restored", report({ error: error(10, "PREFLIGHT_FAILED") }), { outcome: "restore" }],
+  ["no means to restore here", report({ error: ofHost(10, "PREFLIGHT_FAILED") }), { outcome: "infra" }],
+  ["a disk that ran full", report({ error: ofHost(12, "RECOVERY_FAILED") }), { outcome: "infra" }],
+  // Whatever else is said of the host, this is a verdict on the data.
+  ["damaged data", report({ error: ofHost(20, "UNHEALTHY") }), { outcome: "unhealthy" }],
   ["source", report({ error: error(30, "SOURCE_UNREACHABLE") }), { outcome: "source" }],
   ["a verdict that was never reached", report({}), { outcome: "infra", error: KILLED }],
   ["no report", null, { outcome: "infra", error: KILLED }],

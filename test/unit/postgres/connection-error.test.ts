@@ -27,6 +27,12 @@ test.each([
   expect(explainConnectionError(failure(code, message), TCP).message).toBe(message);
 });
 
+test("pg_hba.conf is blamed only for what it does", () => {
+  const hint = (message: string) => explainConnectionError(failure("28000", message), TCP).hint;
+  expect(hint("kein pg_hba.conf-Eintrag für Host »192.0.2.1«")).toContain("does not let this user in");
+  expect(hint('role "x" does not exist')).toBe(undefined);
+});
+
 test("a socket directory is named with the socket's file", () => {
   expect(explainConnectionError(failure("ENOENT"), { host: "/run/pg", port: "5433" }).message).toBe(
     "no server listens on /run/pg/.s.PGSQL.5433",

@@ -106,7 +106,10 @@ describe("a failure is explained in one line", () => {
       "ERROR: [041]: unable to write '/pg/data.restoring/pg_wal/RECOVERYXLOG': [28] No space left on device",
       ...fatal("could not locate required checkpoint record"),
     ];
-    expect(explainFailure(said, read(said), context).message).toBe("the disk ran full during recovery");
+    expect(explainFailure(said, read(said), context)).toMatchObject({
+      message: "the disk ran full during recovery",
+      about: "host",
+    });
   });
 
   test.each([

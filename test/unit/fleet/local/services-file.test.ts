@@ -63,7 +63,7 @@ describe("what is wrong is said with its place, all at once", () => {
     ["services:\n  a:\n    settings: {report: /x}", /settings\.report is not .*the fleet decides it/],
     ["services:\n  a:\n    settings: {level: deep}", /settings\.level: "deep" is not one of/],
     ["services: [a]", /services\.yml:1:11: services /],
-    ["service: {}", /unknown key "service"|services/],
+    ["service: {}", /services\.yml:1:1: the file has the unknown key "service"/],
     ["services:\n  a: {\n", /services\.yml:\d+:\d+: /],
     ["", /services/],
   ])("%j", (text, message) => {

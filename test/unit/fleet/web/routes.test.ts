@@ -121,6 +121,11 @@ describe("GET /service", () => {
     expect(json).toMatchObject({ verdict: "healthy", tests: null, tests_problem: "no connection" });
   });
 
+  test("a service that is misspelt is guessed", async () => {
+    expect((await call("GET /service?id=web/sesions")).json).toMatchObject({ hint: 'did you mean "web/sessions"' });
+    expect((await call(`GET /service?id=${"x".repeat(500)}`)).json.hint).toContain("fleet status");
+  });
+
   test.each([
     ["GET /service?id=nobody", 404, 'there is no service "nobody"'],
     ["GET /service", 400, "id must be text"],
