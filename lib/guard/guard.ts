@@ -32,6 +32,7 @@ export interface GuardFacts {
   patroni: number | null;
   datadir: DatadirState;
   restoringExists: boolean;
+  walAheadExists: boolean;
   /** Live postmasters, by process number. */
   postmaster: number | null;
   restoringPostmaster: number | null;
@@ -119,7 +120,7 @@ export function decide(facts: GuardFacts, mode: OnUnproven): GuardDecision {
   return {
     ...decision("wipe", interrupted),
     stop: [...stop, ...(facts.restoringPostmaster === null ? [] : [paths.restoring])],
-    remove: [...(facts.restoringExists ? [paths.restoring] : []), paths.datadir, ...linked.safe],
+    remove: [...unfinished(facts), paths.datadir, ...linked.safe],
     notes: [...linked.notes, leftovers(state.scope)],
   };
 }
@@ -135,10 +136,15 @@ function cleanUp(facts: GuardFacts, state: Unproven | null): GuardDecision {
       `an unproven restore was interrupted, and ${paths.datadir} is ${facts.datadir}: there is nothing to adopt`,
     ),
     stop: facts.restoringPostmaster === null ? [] : [paths.restoring],
-    remove: facts.restoringExists ? [paths.restoring, ...linked.safe] : [],
+    remove: [...unfinished(facts), ...linked.safe],
     notes: [...linked.notes, leftovers(state?.scope ?? null)],
   };
 }
+
+const unfinished = ({ paths, restoringExists, walAheadExists }: GuardFacts): string[] => [
+  ...(restoringExists ? [paths.restoring] : []),
+  ...(walAheadExists ? [paths.walAhead] : []),
+];
 
 /** A directory that came from elsewhere, such as Patroni's initdb in between, must not be taken for the restore. */
 function whyForeign({ systemIdentifier: { found, restored } }: GuardFacts, state: Unproven): string | null {
@@ -261,6 +267,7 @@ function nothingUnproven(datadir: string): GuardFacts {
     patroni: null,
     datadir: "absent",
     restoringExists: false,
+    walAheadExists: false,
     postmaster: null,
     restoringPostmaster: null,
     systemIdentifier: { found: null, restored: null },
@@ -281,6 +288,7 @@ async function readFacts(datadir: string, unproven: FoundUnproven, log: Log): Pr
     patroni: await patroniOf(paths.datadir),
     datadir: await datadirState(paths.datadir),
     restoringExists: await exists(paths.restoring),
+    walAheadExists: await exists(paths.walAhead),
     postmaster: (await livePostmaster(paths.datadir))?.pid ?? null,
     restoringPostmaster: (await livePostmaster(paths.restoring))?.pid ?? null,
     systemIdentifier: {

@@ -88,6 +88,8 @@ export interface Report {
     last_commit_at: string | null;
     /** WAL segments restored from the archive. */
     segments: number;
+    /** How many of them, or of their repetitions, lay ready before PostgreSQL asked. Absent in old reports. */
+    segments_ahead?: number;
     /** PostgreSQL's own log line on where recovery stopped; null at the end of the archive. */
     stop_reason: string | null;
     system_identifier: string;

@@ -66,6 +66,7 @@ export async function removeLeftovers(paths: Paths, linked: readonly string[], l
 /** The unfinished restore and its tablespaces and links, which were empty or absent before it. */
 export async function removeRestore(paths: Paths, linked: readonly string[]): Promise<void> {
   await removeTree(paths.restoring);
+  await removeTree(paths.walAhead);
   for (const path of linked) {
     // It may be a mount point, which stays.
     await emptyTree(path);

@@ -16,6 +16,7 @@ import {
 } from "../io/postgres.ts";
 import { processStatus } from "../io/processes.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
+import { startWalAhead, type WalAhead } from "../io/wal-ahead.ts";
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
 import { describeTarget } from "../postgres/target.ts";
@@ -97,6 +98,7 @@ class Bootstrap {
   private readonly publish: (report: Report) => void;
   private state: Unproven | undefined;
   private postmaster: Postmaster | undefined;
+  private walAhead: WalAhead | undefined;
   private inPlace = false;
 
   constructor(context: BootstrapContext, superuser: string | undefined, workDir: string) {
@@ -184,6 +186,10 @@ class Bootstrap {
     await makePrivateDirectory(`${this.workDir}/lock`);
     await makePrivateDirectory(`${this.workDir}/spool`);
     for (const [, path] of plan.tablespaces) await makePrivateDirectory(path);
+    if (plan.walAheadBytes > 0) {
+      const { processMax } = this.settings;
+      this.walAhead = startWalAhead({ plan, directory: this.paths.walAhead, pgbackrest, processMax, log: this.log });
+    }
     await this.phase("restore", async (phase) => {
       const progress = this.log.progress("restore");
       const total = plan.backup.size_bytes;
@@ -214,6 +220,7 @@ class Bootstrap {
       receipt,
       directory: this.paths.restoring,
       pgbackrest: this.pgbackrest(),
+      walAhead: this.walAhead ?? null,
       logFile: this.paths.recoveryLog,
       superusers: candidates,
       settings: recoverySettings(plan, { memoryBytes: grantedMemory(), sync: this.settings.sync === "sync" }),
@@ -236,6 +243,7 @@ class Bootstrap {
         input,
       ),
     );
+    recovered.segments_ahead = (await this.walAhead?.stop()) ?? 0;
     this.report.recovered = recovered;
     this.report.versions.postgresql = (await serverVersion(plan.binDir)) ?? plan.pgVersion;
     this.log.info(
@@ -243,6 +251,8 @@ class Bootstrap {
       `promoted to timeline ${recovered.timeline}: ${recovered.stop_reason ?? "end of the archive"}`,
       {
         last_commit: recovered.last_commit_at,
+        segments: recovered.segments,
+        ahead: recovered.segments_ahead,
       },
     );
     await this.phase("detach", async () => {
@@ -335,6 +345,7 @@ class Bootstrap {
   /** The data directory is absent afterwards, or complete; the report and the recovery log say why. */
   private async undo(error: unknown, mayReport: boolean): Promise<void> {
     await this.postmaster?.stop("immediate", 5000).catch(() => {});
+    await this.walAhead?.stop();
     this.report.error = reportError(error);
     this.report.finished_at = new Date().toISOString();
     if (!mayReport) this.publish(this.report);

@@ -14,6 +14,7 @@ import type { Report } from "../report/report.ts";
 import { formatSize } from "../units.ts";
 import type { Backup } from "./backup-info.ts";
 import { backupTimeline, formatSecond } from "./backup-info.ts";
+import { pathsOf } from "./state.ts";
 
 export interface Plan {
   scope: string | null;
@@ -24,6 +25,8 @@ export interface Plan {
   archiveId: string;
   /** First segment that recovery needs, and the last where that can be known. */
   wal: { first: string; last: string | null; archiveMax: string | null; missing: string[] };
+  /** Bytes of WAL that may lie ready before recovery needs it; 0 when there is no room for it. */
+  walAheadBytes: number;
   space: { neededBytes: number; freeBytes: number };
   binDir: string;
   tablespaces: [string, string][];
@@ -184,6 +187,12 @@ export function describePlan(plan: Plan): string {
       `from ${backup.started_at} to ${backup.stopped_at}, ${backup.start_lsn} to ${backup.stop_lsn}, timeline ${backup.timeline}`,
     ],
     ["WAL", `${wal.first} to ${wal.last ?? `the target, at most ${wal.archiveMax}`}`],
+    [
+      "WAL ahead",
+      plan.walAheadBytes > 0
+        ? `at most ${formatSize(plan.walAheadBytes)} is fetched while the backup is copied, in ${pathsOf(plan.datadir).walAhead}`
+        : "none: recovery fetches one segment after the other",
+    ],
     ["space", `${formatSize(space.neededBytes)} needed, ${formatSize(space.freeBytes)} free`],
     ["programs", plan.binDir],
     ...plan.tablespaces.map(([name, path]): [string, string] => [`tablespace ${name}`, path]),

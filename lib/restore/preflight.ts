@@ -42,6 +42,7 @@ import {
 } from "./preflight-problems.ts";
 import { pathsOf } from "./state.ts";
 import { readUnproven } from "./unproven.ts";
+import { aheadSpace } from "./wal-ahead.ts";
 
 export const PLAN_OPTIONS = [
   "scope",
@@ -61,6 +62,7 @@ export const PLAN_OPTIONS = [
   "linkMap",
   "sharedPreloadLibraries",
   "spaceReserve",
+  "walAhead",
 ] as const;
 export type PlanSettings = Settings<(typeof PLAN_OPTIONS)[number]>;
 
@@ -160,6 +162,7 @@ export async function examine(
       datadir,
       archiveId: archive?.id ?? "",
       wal: { ...range, archiveMax: archive?.max ?? null, missing: missing === FAILED ? [] : missing },
+      walAheadBytes: aheadSpace(settings.walAhead, space, segmentSize),
       space,
       binDir,
       systemIdentifier: database?.["system-id"] ?? "",

@@ -6,6 +6,7 @@ import { freeSpace, readTextIfExists } from "../io/files.ts";
 import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
 import { commandLine, descendants } from "../io/processes.ts";
+import type { WalAhead } from "../io/wal-ahead.ts";
 import type { Log } from "../log.ts";
 import { toXid32 } from "../manifest/horizon.ts";
 import type { Receipt } from "../mark/receipt.ts";
@@ -22,6 +23,8 @@ export interface RecoveryInput {
   receipt: Receipt | undefined;
   directory: string;
   pgbackrest: PgBackRest;
+  /** Null when recovery fetches all WAL by itself. */
+  walAhead: Pick<WalAhead, "restoreCommand" | "passed" | "rewind"> | null;
   logFile: string;
   /** Superusers to try for looking at progress; the first that exists is used. */
   superusers: readonly string[];
@@ -43,9 +46,10 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     input.receipt?.shared_preload_libraries ??
     "";
   const restoreCommand = await configuredSetting(input.plan.binDir, input.directory, "restore_command");
+  const ahead = (command: string) => input.walAhead?.restoreCommand(command) ?? command;
   const settings = {
     ...input.settings,
-    ...(restoreCommand ? { restore_command: triedAgain(restoreCommand) } : {}),
+    ...(restoreCommand ? { restore_command: ahead(triedAgain(restoreCommand)) } : {}),
     ...Object.fromEntries(Object.entries(control.required).map(([name, value]) => [name, String(value)])),
     shared_preload_libraries: libraries,
     ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
@@ -55,6 +59,7 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
   // The source raised a setting after the backup; the WAL says so only while it is replayed. Without hot standby
   // PostgreSQL does not compare (PostgreSQL 15, CheckRequiredParameterValues), at the price of less progress to show.
   input.log.info("recovery", "the source raised a setting after the backup; starting again without hot_standby");
+  input.walAhead?.rewind();
   const second = await runUntilPromotion(input, { ...settings, hot_standby: "off" }, control.walSegmentSize);
   if (second === "insufficient settings") throw new Error("recovery without hot_standby compared settings");
   return second;
@@ -90,6 +95,7 @@ async function runUntilPromotion(
     while (!postmaster.said.promoting && postmaster.said.acceptsConnections !== "all") {
       await postmaster.nextLine(250);
       input.signal.throwIfAborted();
+      if (postmaster.said.lastSegment !== null) input.walAhead?.passed(postmaster.said.lastSegment);
       if (postmaster.said.insufficientSettings && settings.hot_standby === "on") {
         await postmaster.stop("immediate", 10_000);
         return "insufficient settings";
@@ -279,7 +285,7 @@ export async function confirmPromotion(
     throw new RestoreError("RECOVERY_FAILED", "PostgreSQL is still in recovery after promotion");
   const history = await readTextIfExists(`${input.directory}/pg_wal/${facts.timeline}.history`);
   const parent = Number(history?.trim().split("\n").at(-1)?.split(/\s/)[0] ?? 0);
-  const recovered = {
+  const recovered: Report["recovered"] & object = {
     lsn: facts.lsn ?? postmaster.said.lsn ?? "",
     timeline: Number.parseInt(facts.timeline, 16),
     parent_timeline: parent,

@@ -14,6 +14,8 @@ export interface Paths {
   report: string;
   /** Log of the private postmaster. */
   recoveryLog: string;
+  /** WAL that was fetched before recovery asked for it; goes with the end of recovery. */
+  walAhead: string;
   /** Default place of tablespaces. */
   tablespaces: string;
   /** Patroni's name for the data directory of a failed bootstrap. */
@@ -28,6 +30,7 @@ export function pathsOf(datadir: string): Paths {
     unproven: `${base}.unproven`,
     report: `${base}.report.json`,
     recoveryLog: `${base}.recovery.log`,
+    walAhead: `${base}.wal-ahead`,
     tablespaces: `${base}.tablespaces`,
     failed: `${base}.failed`,
   };

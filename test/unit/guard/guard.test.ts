@@ -36,6 +36,7 @@ const facts = (changes: Partial<GuardFacts> = {}): GuardFacts => ({
   patroni: null,
   datadir: "present",
   restoringExists: false,
+  walAheadExists: false,
   postmaster: null,
   restoringPostmaster: null,
   systemIdentifier: { found: "7000000000000000001", restored: "7000000000000000001" },

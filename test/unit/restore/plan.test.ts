@@ -138,6 +138,7 @@ test("a plan is readable and its progress is a share of the way", () => {
     backup: reportBackup(backup, "the newest"),
     archiveId: "15-1",
     wal: { first: "000000010000000000000007", last: "000000010000000000000009", archiveMax: null, missing: [] },
+    walAheadBytes: 64 * SEGMENT,
     space: { neededBytes: 1024 ** 3, freeBytes: 2 * 1024 ** 3 },
     binDir: "/usr/lib/postgresql/15/bin",
     tablespaces: [],
@@ -151,6 +152,7 @@ test("a plan is readable and its progress is a share of the way", () => {
   const text = describePlan(plan);
   expect(text).toContain("target          time 2026-11-23 00:00:00.123456+00 on timeline 3");
   expect(text).toContain("1.0 GB needed, 2.0 GB free");
+  expect(text).toContain("at most 1.0 GB is fetched while the backup is copied, in /pg/data.wal-ahead");
   expect(text).toContain('pgbackrest restore "--target=2026-11-23 00:00:00.123456+00"');
   expect(replayFraction(plan, "0/70000D8", SEGMENT)).toBe(0);
   expect(replayFraction(plan, "0/A000000", SEGMENT)).toBe(1);
