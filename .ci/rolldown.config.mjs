@@ -1,4 +1,5 @@
 import { chmodSync, readdirSync, readFileSync } from "node:fs";
+import { isBuiltin } from "node:module";
 import { dirname, resolve } from "node:path";
 import { defineConfig } from "rolldown";
 
@@ -17,6 +18,35 @@ const rawText = {
       code: `export default ${JSON.stringify(readFileSync(id.replace(/\?raw$/, ""), "utf8"))};`,
       moduleType: "js",
     }),
+  },
+};
+
+/** Node's own modules are loaded when they are first used: most runs need few of them, and `--version` none. */
+const builtins = {
+  name: "built-in modules on demand",
+  resolveId: {
+    // All but the one that the bundle itself begins with.
+    handler: (id) => (isBuiltin(id) && id !== "node:module" ? `\0builtin:${id}` : null),
+  },
+  load: {
+    filter: { id: /^\0builtin:/ },
+    handler: (id) => ({
+      code: `module.exports = process.getBuiltinModule(${JSON.stringify(id.replace("\0builtin:", ""))});`,
+      moduleType: "js",
+    }),
+  },
+};
+
+/** pg finds out whether it is in a Cloudflare Worker by making a Response, for which Node loads all of its HTTP client. */
+const noCloudflare = {
+  name: "pg in Node",
+  transform: {
+    filter: { id: /\/pg\/lib\/stream\.js$/ },
+    handler(code) {
+      const question = "typeof Response === 'function'";
+      if (!code.includes(question)) throw new Error(`pg/lib/stream.js no longer asks ${question}`);
+      return code.replace(question, "false");
+    },
   },
 };
 
@@ -39,6 +69,8 @@ export default readdirSync("scripts")
       },
       plugins: [
         rawText,
+        builtins,
+        noCloudflare,
         {
           name: "run bit",
           writeBundle: (options) => chmodSync(options.file ?? "", 0o755),

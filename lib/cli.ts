@@ -16,8 +16,7 @@ import {
   type Settings,
 } from "./options.ts";
 import { didYouMean, isFileOnly, isList, loadSettings } from "./settings.ts";
-
-export const VERSION = process.env.PATRONI_RESTORE_VERSION ?? "0.0.0-source";
+import { VERSION } from "./version.ts";
 
 export const DEFAULT_CONFIG = "/etc/patroni-restore.yml";
 

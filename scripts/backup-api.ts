@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The backup sidecar: an HTTP API around pgBackRest, next to the database. */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/backup-api.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/backup-api.ts"));

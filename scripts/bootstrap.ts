@@ -3,7 +3,6 @@
  * Patroni's `bootstrap.<method>.command`: restore, recover, promote, detach and stop; Patroni then starts an ordinary
  * standalone primary. Any exit code but 0 makes Patroni give the bootstrap up.
  */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/bootstrap.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/bootstrap.ts"));

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The scheduler: restore tests of a fleet of services, all the time. */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/fleet.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/fleet.ts"));

@@ -5,7 +5,6 @@
  * Patroni appends the superuser's connection string as the last argument. Any exit code but 0 makes it throw the
  * bootstrap away.
  */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/post-bootstrap.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/post-bootstrap.ts"));

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** For people: what a restore would do, and everything that would go wrong. Changes nothing. */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/preflight.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/preflight.ts"));

@@ -6,20 +6,17 @@
  * People copy this one file into a pod, so the throwaway Patroni calls it for both hooks too: `restore-test.mjs bootstrap …`
  * and `restore-test.mjs post-bootstrap …` are the scripts of these names.
  */
-import { main } from "../lib/cli.ts";
-import { script as bootstrap } from "../lib/scripts/bootstrap.ts";
-import { script as postBootstrap } from "../lib/scripts/post-bootstrap.ts";
-import { script as restoreTest } from "../lib/scripts/restore-test.ts";
+import { start } from "../lib/start.ts";
 
 switch (process.argv[2]) {
   case "bootstrap":
     process.argv.splice(2, 1);
-    await main(bootstrap);
+    await start(() => import("../lib/scripts/bootstrap.ts"));
     break;
   case "post-bootstrap":
     process.argv.splice(2, 1);
-    await main(postBootstrap);
+    await start(() => import("../lib/scripts/post-bootstrap.ts"));
     break;
   default:
-    await main(restoreTest);
+    await start(() => import("../lib/scripts/restore-test.ts"));
 }

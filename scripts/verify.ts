@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** The checks of `post-bootstrap` by hand, against any running instance. Exit code 0 only when the verdict is healthy. */
-import { main } from "../lib/cli.ts";
-import { script } from "../lib/scripts/verify.ts";
+import { start } from "../lib/start.ts";
 
-await main(script);
+await start(() => import("../lib/scripts/verify.ts"));

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { dirname, resolve } from "node:path";
-import { type Context, VERSION } from "../cli.ts";
+import type { Context } from "../cli.ts";
 import { messageOf, RestoreError, reportError } from "../errors.ts";
 import { readTextIfExists, writeAtomically } from "../io/files.ts";
 import { addFile, makeThrowaway, runAs } from "../io/throwaway.ts";
@@ -12,6 +12,7 @@ import type { Settings } from "../options.ts";
 import { newReport, type Report } from "../report/report.ts";
 import { describeReport } from "../report/report-text.ts";
 import { formatDuration } from "../units.ts";
+import { VERSION } from "../version.ts";
 import { runDirectly } from "./direct-runner.ts";
 import { hooksConfig, throwawayEnvironment } from "./hooks.ts";
 import { describeKept } from "./kept.ts";

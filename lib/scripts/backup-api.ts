@@ -1,8 +1,9 @@
 import { dirname, join, resolve } from "node:path";
 import { BACKUP_API_OPTIONS, endLimit, serve } from "../backup-api/serve.ts";
-import { type Script, VERSION } from "../cli.ts";
+import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { refuseSecretFlag } from "../settings.ts";
+import { VERSION } from "../version.ts";
 
 export const script: Script<(typeof BACKUP_API_OPTIONS)[number]> = {
   name: "backup-api",

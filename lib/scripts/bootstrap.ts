@@ -1,11 +1,12 @@
 import { resolve } from "node:path";
-import { type Script, VERSION } from "../cli.ts";
+import type { Script } from "../cli.ts";
 import { removeTree } from "../io/files.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { withReportOnPod } from "../report/on-pod.ts";
 import { BOOTSTRAP_OPTIONS, bootstrap } from "../restore/bootstrap.ts";
 import { describePlan } from "../restore/plan.ts";
 import { preflight } from "../restore/preflight.ts";
+import { VERSION } from "../version.ts";
 
 const OPTIONS = [...BOOTSTRAP_OPTIONS, "annotatePod", "dryRun", "json"] as const;
 

@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from "node:path";
-import { type Script, VERSION } from "../cli.ts";
+import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { FLEET_ASK_OPTIONS, requestTest, showService, showStatus } from "../fleet/ask.ts";
 import { createKubernetesRunner } from "../fleet/kubernetes/runner.ts";
@@ -21,6 +21,7 @@ import { connectKubernetes } from "../io/kubernetes.ts";
 import type { Log } from "../log.ts";
 import { kebab } from "../options.ts";
 import { didYouMean, refuseSecretFlag } from "../settings.ts";
+import { VERSION } from "../version.ts";
 
 const OPTIONS = [...new Set([...FLEET_RUN_OPTIONS, ...FLEET_ASK_OPTIONS])];
 type FleetOption = (typeof OPTIONS)[number];

@@ -115,10 +115,10 @@ describe("scripts", () => {
     expect(scripts.map(({ path }) => path)).toEqual(expect.arrayContaining(NAMES.map((name) => `scripts/${name}.ts`)));
   });
 
-  test.each(scripts)("$path is thin: a shebang, less than 60 lines, and a call of main", ({ path, text }) => {
+  test.each(scripts)("$path is thin: a shebang, less than 60 lines, and a call of start", ({ path, text }) => {
     expect(text.startsWith("#!/usr/bin/env node\n")).toBe(true);
     expect(text.split("\n").length).toBeLessThan(60);
-    expect(text).toMatch(/\bawait main\(/);
+    expect(text).toMatch(/\bawait start\(/);
     expect(statSync(new URL(path, root)).isFile()).toBe(true);
   });
 });
