@@ -238,7 +238,7 @@ class Ahead {
       ...names,
     ];
     const lines: string[] = [];
-    const service = startService("pgbackrest", args, {
+    const service = startService("nice", ["-n", "19", "pgbackrest", ...args], {
       env: {
         ...pgBackRestEnvironment(pgbackrest.workDir),
         PGBACKREST_LOCK_PATH: join(directory, "lock"),
