@@ -69,6 +69,9 @@ export function throwawayEtcdArguments(directory: string, clientPort: number, pe
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=restore-test=${peer}`,
+    // Nobody votes against it, and it is no leader before one election timeout is over.
+    "--heartbeat-interval=20",
+    "--election-timeout=200",
     "--logger=zap",
     "--log-level=warn",
   ];
@@ -85,6 +88,6 @@ export async function waitForEtcd(endpoint: string, limitMs: number, signal: Abo
       if (performance.now() > until)
         throw new RestoreError("PREFLIGHT_FAILED", messageOf(error), { about: "host", cause: error });
     }
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RestoreError } from "../errors.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { describeFileError } from "./files.ts";
 import { allProcesses, commandLine, type ProcessStatus, workingDirectory } from "./processes.ts";
 
 /** An ordinary user of the operating system; PostgreSQL refuses to run as root. */
@@ -54,7 +55,11 @@ export async function makeThrowaway(
   try {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
-    throw new RestoreError("PREFLIGHT_FAILED", `cannot make the directory ${path}`, { about: "host", cause: error });
+    throw new RestoreError("PREFLIGHT_FAILED", `cannot make the directory ${path}: ${describeFileError(error)}`, {
+      about: "host",
+      cause: error,
+      hint: "it is made in --work-dir",
+    });
   }
   for (const directory of content.directories) await mkdir(directory, { mode: 0o700 });
   for (const [copy, original] of Object.entries(content.copies)) await copyFile(original, copy);

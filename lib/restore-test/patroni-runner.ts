@@ -16,7 +16,7 @@ import { followLog, type LogFollower } from "./progress.ts";
 import { type Run, readReport } from "./run.ts";
 import { pause } from "./wait.ts";
 
-const POLL_MS = 300;
+const POLL_MS = 100;
 const ETCD_START_LIMIT_MS = 30_000;
 /** Patroni waits for ever for some things, such as a superuser that the backup does not have. */
 const IDLE_LIMIT_MS = 15 * 60_000;

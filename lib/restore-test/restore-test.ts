@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import type { Context } from "../cli.ts";
 import { messageOf, RestoreError, reportError } from "../errors.ts";
-import { readTextIfExists, writeAtomically } from "../io/files.ts";
+import { exists, readTextIfExists, writeAtomically } from "../io/files.ts";
 import { addFile, makeThrowaway, runAs } from "../io/throwaway.ts";
 import { manifestInput, mark } from "../mark/mark.ts";
 import { formatReceipt, type Receipt } from "../mark/receipt.ts";
@@ -51,9 +51,11 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
     failure = error;
   }
   const report = await finishReport(preparation, failure, startedAt);
-  const kept = (settings.keep || (settings.keepFailed && failure !== undefined)) && !signal.aborted;
+  const isWanted = settings.keep || (settings.keepFailed && failure !== undefined);
+  const kept = isWanted && !signal.aborted && (await exists(layout.directory));
   try {
     await writeAtomically(preparation.report, `${JSON.stringify(report, null, 2)}\n`);
+    log.info("report", `stored in ${preparation.report}`);
     if (failure !== undefined && !signal.aborted) await showLogs(context, preparation);
   } catch (error) {
     failure ??= error;
@@ -67,7 +69,6 @@ export async function restoreTest(context: Context<RestoreTestOption>): Promise<
   print(
     settings.json ? JSON.stringify(report, null, 2) : describeReport(report, { color: process.stdout.isTTY === true }),
   );
-  log.info("report", `stored in ${preparation.report}`);
   if (kept) {
     const text = describeKept(preparation, running);
     if (settings.json) for (const line of text.split("\n")) log.info("keep", line);
