@@ -223,7 +223,10 @@ export const OPTIONS = {
   keep: flag("keep the instance running at the end and print how to connect and how to remove it"),
   keepFailed: flag("the same, only when the verdict is not healthy"),
   onUnproven: choice(["refuse", "wipe", "prove"], "what to do with a restore that was never proven", "refuse"),
-  walAhead: size("space for WAL that is fetched before recovery asks for it, beside the data directory; 0 for none", "1GB"),
+  walAhead: size(
+    "space for WAL that is fetched before recovery asks for it, beside the data directory; 0 for none",
+    "1GB",
+  ),
   spaceReserve: size("space that must stay free beside the restored files and their WAL", "64MB"),
   queries: {
     placeholder: "LIST",
