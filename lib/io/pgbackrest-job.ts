@@ -62,8 +62,8 @@ const WORKERS_LIMIT_MS = 10_000;
  * pgBackRest's worker processes copy on for a moment after their main process was ended, and the next backup would write to
  * the same files. They carry its number: `--exec-id=968-dffe02e8` (2.45).
  */
-export async function waitForWorkers(pid: number): Promise<void> {
-  const end = performance.now() + WORKERS_LIMIT_MS;
+export async function waitForWorkers(pid: number, limitMs = WORKERS_LIMIT_MS): Promise<void> {
+  const end = performance.now() + limitMs;
   for (;;) {
     const workers = await workersOf(pid);
     if (workers.length === 0) return;

@@ -114,11 +114,15 @@ class Ahead {
     this.stopped.abort(new Error("stopped"));
     this.wake();
     await this.running;
-    const taken = (await readTextIfExists(this.taken).catch(() => undefined)) ?? "";
+    const taken = await this.readTaken().catch(() => []);
     await removeTree(this.input.directory).catch((error) =>
       this.input.log.warn("recovery", `${this.input.directory} could not be removed: ${messageOf(error)}`),
     );
-    return taken.split("\n").filter((name) => parseWalName(name) !== null).length;
+    return taken.filter((name) => parseWalName(name) !== null).length;
+  }
+
+  private async readTaken(): Promise<string[]> {
+    return ((await readTextIfExists(this.taken)) ?? "").split("\n");
   }
 
   private async run(): Promise<void> {
@@ -201,9 +205,11 @@ class Ahead {
       queue.again(names);
       return;
     }
-    // An empty status file stands for a file that is not in the archive; those behind it were not looked for.
+    // A status without the file stands for one that is not in the archive; those behind it were not looked for. Beside a
+    // file it only keeps warnings, such as one of a repository that failed while another had it.
     const found = new Set(await list(this.ready));
-    const isMissing = (name: string) => found.has(`${name}.ok`) && !found.has(name) && queue.isNeeded(name);
+    const taken = new Set(await this.readTaken());
+    const isMissing = (name: string) => found.has(`${name}.ok`) && !found.has(name) && !taken.has(name);
     if (names.some(isMissing)) queue.end();
   }
 
@@ -253,7 +259,8 @@ class Ahead {
     const { exitCode, signal } = await service.ended;
     stop.removeEventListener("abort", end);
     if (exitCode === 0) return null;
-    await waitForWorkers(service.pid);
+    // Nobody needs what they are at.
+    await waitForWorkers(service.pid, 0);
     const reason = lines.length > 0 ? describeError(lines.join("\n")) : (signal ?? `code ${exitCode}`);
     return `pgbackrest archive-get ended: ${reason}`;
   }

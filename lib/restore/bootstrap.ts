@@ -232,6 +232,8 @@ class Bootstrap {
     };
     const postmaster = await this.phase("recovery", () => startRecovery(input));
     this.postmaster = postmaster;
+    // Replay is over: no WAL is asked for any more.
+    const takenAhead = this.walAhead?.stop();
     let superuser = candidates[0] as string;
     const recovered = await this.phase("promote", () =>
       confirmPromotion(
@@ -243,7 +245,7 @@ class Bootstrap {
         input,
       ),
     );
-    recovered.segments_ahead = (await this.walAhead?.stop()) ?? 0;
+    recovered.segments_ahead = (await takenAhead) ?? 0;
     this.report.recovered = recovered;
     this.report.versions.postgresql = (await serverVersion(plan.binDir)) ?? plan.pgVersion;
     this.log.info(

@@ -113,7 +113,7 @@ export class WalQueue {
   /** These did not come. */
   again(names: readonly string[]): void {
     const segment = parseWalName(names[0] ?? "", this.segmentSize)?.segment;
-    if (segment !== undefined && segment < this.asked) this.asked = segment < this.needed ? this.needed : segment;
+    if (segment !== undefined && segment < this.asked) this.asked = max(segment, this.needed);
   }
 
   /** The archive does not have the rest. */
@@ -138,7 +138,9 @@ export class WalQueue {
   }
 }
 
+// Math's are for numbers only.
 const min = (a: bigint, b: bigint) => (a < b ? a : b);
+const max = (a: bigint, b: bigint) => (a > b ? a : b);
 
 /** A word of the shell inside a restore_command, where PostgreSQL reads `%` first. */
 const quoted = (path: string) => `'${path.replaceAll("'", "'\\''").replaceAll("%", "%%")}'`;

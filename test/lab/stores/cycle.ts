@@ -143,8 +143,9 @@ export function testCycle(
         `--report=${report}`,
       ]);
       expect(result.exitCode, `${result.stdout}\n${result.stderr}`).toBe(0);
-      const { verdict, receipt_id, checks } = JSON.parse(await readFile(report, "utf8")) as Report;
+      const { verdict, receipt_id, checks, recovered } = JSON.parse(await readFile(report, "utf8")) as Report;
       expect({ verdict, hasReceipt: receipt_id !== null }).toEqual({ verdict: "healthy", hasReceipt: true });
+      expect(recovered?.segments_ahead).toBeGreaterThan(0);
       expect(checks.filter(({ status }) => status === "fail" || status === "unverified")).toEqual([]);
       expect(processesOf(work)).toEqual([]);
       expect(await readdir(work)).toEqual([]);
