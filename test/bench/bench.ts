@@ -7,13 +7,14 @@ import { parseArgs } from "node:util";
 import { assertNothingRuns, openLab } from "../lab/lab.ts";
 import { backupApiCase } from "./backup-api.ts";
 import type { BenchCase } from "./case.ts";
+import { checksCase } from "./checks.ts";
 import { fleetCase } from "./fleet.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
 import { verifyCase } from "./verify.ts";
 
 /** Adding one: its file, and its line here. */
-const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase, fleetCase];
+const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase, fleetCase, checksCase];
 
 const EVIDENCE = fileURLToPath(new URL("../evidence/bench", import.meta.url));
 
