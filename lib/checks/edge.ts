@@ -53,6 +53,8 @@ const SESSION = {
   DateStyle: "ISO, YMD",
   default_transaction_read_only: "on",
   synchronous_commit: "local",
+  // What is asked here is asked once: compiling it takes longer than it saves.
+  jit: "off",
 };
 
 /** Sessions of the pool; parallel queries of the server would come on top of them. */

@@ -91,9 +91,8 @@ export async function openDatabase(conninfo: Conninfo, options: ConnectOptions):
       statement_timeout: String(Math.min(statementTimeoutMs, MAX_TIMER_MS)),
       ...options.settings,
     };
-    for (const [name, value] of Object.entries(settings)) {
-      await client.query("SELECT pg_catalog.set_config($1, $2, false)", [name, value]);
-    }
+    const calls = Object.keys(settings).map((_, i) => `pg_catalog.set_config($${2 * i + 1}, $${2 * i + 2}, false)`);
+    await client.query(`SELECT ${calls.join(", ")}`, Object.entries(settings).flat());
   } catch (error) {
     await closeConnection(client);
     signal?.throwIfAborted();

@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { assertNothingRuns, type Lab, openLab } from "../lab/lab.ts";
 import { backupApiCase } from "./backup-api.ts";
 import type { BenchCase } from "./case.ts";
+import { checksCase } from "./checks.ts";
 import { fleetCase } from "./fleet.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
@@ -20,6 +21,7 @@ const CASES: readonly BenchCase[] = [
   floorCase,
   latencyCase,
   verifyCase,
+  checksCase,
   markCase,
   backupApiCase,
   fleetCase,
