@@ -244,7 +244,8 @@ class Ahead {
       ...names,
     ];
     const lines: string[] = [];
-    const service = startService("nice", ["-n", "19", "pgbackrest", ...args], {
+    // With what the copy of the base backup leaves of the processors, until recovery begins and needs only one.
+    const service = startService("nice", ["-n", this.last === null ? "10" : "0", "pgbackrest", ...args], {
       env: {
         ...pgBackRestEnvironment(pgbackrest.workDir),
         PGBACKREST_LOCK_PATH: join(directory, "lock"),
