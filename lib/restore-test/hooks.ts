@@ -23,6 +23,7 @@ export const HOOK_OPTIONS = [
   "stopTimeout",
   "pageChecksums",
   "spaceReserve",
+  "walAhead",
   "level",
   "jobs",
   "checkTimeout",
