@@ -1,7 +1,7 @@
 /**
  * WAL fetched while pgBackRest still copies the base backup. pgBackRest itself fetches it, by the process that its
  * asynchronous archive-get starts: in parallel, over kept connections, to a temporary name that it renames when the file is
- * complete (pgbackrest 2.29 to 2.59, command/archive/get). Started from here it is a child like any other, with a spool and
+ * complete (pgbackrest 2.45 and 2.59, command/archive/get). Started from here it is a child like any other, with a spool and
  * a lock of its own. Whatever goes wrong only leaves recovery with what it does by itself.
  */
 

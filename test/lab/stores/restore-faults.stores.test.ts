@@ -140,7 +140,7 @@ describe("before the restore", () => {
     for (const ended of [preflight, result]) {
       expectFailure(ended, "PREFLIGHT_FAILED", cause, new RegExp(`HINT: .*${hint.source}`));
     }
-    expect(report).toBeNull();
+    expect(report).toMatchObject({ verdict: "error", error: { name: "PREFLIGHT_FAILED" } });
     expect(await markers()).toBe(before);
   });
 });
