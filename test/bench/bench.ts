@@ -11,10 +11,11 @@ import { checksCase } from "./checks.ts";
 import { fleetCase } from "./fleet.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
+import { startupCase } from "./startup.ts";
 import { verifyCase } from "./verify.ts";
 
 /** Adding one: its file, and its line here. */
-const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase, fleetCase, checksCase];
+const CASES: readonly BenchCase[] = [verifyCase, markCase, backupApiCase, fleetCase, checksCase, startupCase];
 
 const EVIDENCE = fileURLToPath(new URL("../evidence/bench", import.meta.url));
 
