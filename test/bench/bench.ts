@@ -12,6 +12,7 @@ import { fleetCase } from "./fleet.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
 import { floorCase, latencyCase, recoveryCase, restoreCase } from "./restore.ts";
+import { startupCase } from "./startup.ts";
 import { verifyCase } from "./verify.ts";
 
 /** Adding one: its file, and its line here. */
@@ -22,6 +23,7 @@ const CASES: readonly BenchCase[] = [
   latencyCase,
   verifyCase,
   checksCase,
+  startupCase,
   markCase,
   backupApiCase,
   fleetCase,

@@ -107,3 +107,12 @@ test("wrapping keeps indentation and breaks words that are longer than a line", 
   expect(breakable("abcdefgh", 3)).toBe("abc\ndef\ngh");
   expect(breakable("", 3)).toBe("");
 });
+
+test("a list of thousands stands line by line; when each table was proven is counted only", () => {
+  const names = Array.from({ length: 3000 }, (_, i) => `not covered: table ${i}`);
+  const proven_at = { app: { orders: "2026-11-23T10:00:00.000Z", log: "2026-11-20T10:00:00.000Z" }, other: { t: "x" } };
+  const text = describeReport({ ...report, coverage: { not_covered: names, proven_at } }, { color: false });
+  expect(text).toMatch(/^not covered +not covered: table 0\n +not covered: table 1\n/m);
+  expect(text).toMatch(/^ +not covered: table 2999$/m);
+  expect(text).toMatch(/^proven at +of 3 tables, see the report$/m);
+});
