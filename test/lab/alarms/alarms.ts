@@ -141,6 +141,8 @@ async function laboratory(lab: Lab): Promise<{ rounds: Round[]; load: Load }> {
       await failover(lab, busy, random.chance(0.5));
       pgbench = startPgbench(lab, source);
     } else if (number % BACKUP_EVERY === 1 && number > 1) {
+      // A promotion reaches pg_control with the next checkpoint only, and pgBackRest (error 58) wants its timeline there.
+      await query(source, "CHECKPOINT");
       await backup(lab, source, random.pick(["full", "diff", "incr"]));
     }
     if (!pgbench.isRunning()) pgbench = startPgbench(lab, source);
