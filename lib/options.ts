@@ -179,7 +179,7 @@ export const OPTIONS = {
   restoreTimeout: duration("limit for pgBackRest's restore", "12h"),
   recoveryTimeout: duration("limit for recovery and promotion", "12h"),
   recoveryStallTimeout: duration("limit for recovery without any progress", "10min"),
-  stopTimeout: duration("limit for stopping PostgreSQL", "10min"),
+  stopTimeout: duration("limit for stopping PostgreSQL, and for the flush to disk after it", "10min"),
   pageChecksums: choice(["check", "skip"], "look at every page's checksum while the instance is stopped", "check"),
   sync: choice(
     ["sync", "skip"],

@@ -31,9 +31,8 @@ export function outcomeOfError({ code, about }: Pick<ReportedError, "code" | "ab
   return outcome === "restore" && about === "host" ? "infra" : outcome;
 }
 
-/** Of restore-test's exit code; null when a signal ended it or its pod is gone. */
-export function outcomeOf(exitCode: number | null): Outcome {
-  if (exitCode === 0) return "healthy";
-  const name = (Object.keys(EXIT_CODES) as ErrorCode[]).find((code) => EXIT_CODES[code] === exitCode);
+/** Of the code of an error: only a report can say healthy. */
+export function outcomeOf(errorCode: number): Outcome {
+  const name = (Object.keys(EXIT_CODES) as ErrorCode[]).find((code) => EXIT_CODES[code] === errorCode);
   return name === undefined ? "infra" : BY_CODE[name];
 }

@@ -8,6 +8,7 @@
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { endianness } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { DEFAULT_WAL_SEGMENT_SIZE, parseWalName } from "../postgres/lsn.ts";
@@ -57,6 +58,10 @@ export function startWalAhead(input: WalAheadInput): WalAhead {
 }
 
 const CONTROL_LIMIT_MS = 30_000;
+
+/** Between being told to end and being killed. */
+const TERM_LIMIT_MS = 2000;
+const STOP_LIMIT_MS = 10_000;
 
 /** A repository that fails is the business of recovery, whose own archive-get says why. */
 const MOST_FAILURES = 3;
@@ -113,7 +118,8 @@ class Ahead {
   async stop(): Promise<number> {
     this.stopped.abort(new Error("stopped"));
     this.wake();
-    await this.running;
+    // Not even SIGKILL ends a process that waits for a file system that hangs; nothing here depends on its end.
+    await Promise.race([this.running, sleep(STOP_LIMIT_MS, undefined, { ref: false })]);
     const taken = await this.readTaken().catch(() => []);
     await removeTree(this.input.directory).catch((error) =>
       this.input.log.warn("recovery", `${this.input.directory} could not be removed: ${messageOf(error)}`),
@@ -255,10 +261,15 @@ class Ahead {
         if (lines.length < 100) lines.push(line);
       },
     });
-    const end = () => service.kill("SIGTERM");
+    let last: NodeJS.Timeout | undefined;
+    const end = () => {
+      service.kill("SIGTERM");
+      last = setTimeout(() => service.kill("SIGKILL"), TERM_LIMIT_MS);
+    };
     stop.addEventListener("abort", end);
     const { exitCode, signal } = await service.ended;
     stop.removeEventListener("abort", end);
+    clearTimeout(last);
     if (exitCode === 0) return null;
     // Nobody needs what they are at.
     await waitForWorkers(service.pid, 0);

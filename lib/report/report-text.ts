@@ -135,16 +135,20 @@ function checks(results: readonly CheckResult[], paint: Paint): string {
 function coverage(covered: Readonly<Record<string, unknown>>): string {
   const rows = Object.entries(covered).map(([name, value]): [string, string] => [
     name.replaceAll("_", " "),
-    name === "proven_at"
-      ? // For the next verification, and as long as there are tables.
-        `of ${Object.values(value as object).reduce((sum, tables) => sum + Object.keys(tables ?? {}).length, 0)} tables, see the report`
-      : Array.isArray(value)
-        ? value.map(String).join("\n")
-        : typeof value === "object"
-          ? JSON.stringify(value)
-          : String(value),
+    name === "proven_at" ? provenAt(value as object) : inWords(value),
   ]);
   return `coverage\n${table(rows)}`;
+}
+
+/** For the next verification, and as long as there are tables. */
+function provenAt(databases: object): string {
+  const count = Object.values(databases).reduce((sum, tables) => sum + Object.keys(tables ?? {}).length, 0);
+  return `of ${count} tables, see the report`;
+}
+
+function inWords(value: unknown): string {
+  if (Array.isArray(value)) return value.map(String).join("\n");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 function errorText(error: NonNullable<Report["error"]>): string {

@@ -1,7 +1,8 @@
 /** The table of contents of a restore: plan, restore, recover, promote, detach, stop, hand over. */
 
+import { dirname } from "node:path";
 import { RestoreError, reportError } from "../errors.ts";
-import { list, makePrivateDirectory, readTextIfExists, removeTree, writeAtomically } from "../io/files.ts";
+import { freeSpace, list, makePrivateDirectory, readTextIfExists, removeTree, writeAtomically } from "../io/files.ts";
 import { createMissingFiles, detachFiles, putInPlace } from "../io/handover.ts";
 import { grantedMemory } from "../io/memory.ts";
 import { checkPageChecksums } from "../io/page-checksums.ts";
@@ -24,6 +25,7 @@ import { newReport, type PhaseName, type Report } from "../report/report.ts";
 import { formatSize } from "../units.ts";
 import { countAttempt, describeRequest, removeLeftovers, removeRestore } from "./attempts.ts";
 import { detach } from "./detach.ts";
+import { explainFullVolume } from "./full-volume.ts";
 import { linkedDirectories, restoreArguments } from "./plan.ts";
 import { PLAN_OPTIONS, type Preflight, preflight, readRequest } from "./preflight.ts";
 import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
@@ -143,9 +145,17 @@ class Bootstrap {
       this.log.info("handover", `${this.paths.datadir} is in place, stopped and promoted; not yet proven`);
       return this.report;
     } catch (error) {
-      await this.undo(error, mayReport);
-      throw error;
+      const explained = explainFullVolume(error, await this.volumes());
+      await this.undo(explained, mayReport);
+      throw explained;
     }
+  }
+
+  private async volumes() {
+    const paths = [dirname(this.paths.datadir), ...(this.state?.linked ?? [])];
+    return Promise.all(
+      paths.map(async (path) => ({ path, freeBytes: await freeSpace(path).catch(() => Number.POSITIVE_INFINITY) })),
+    );
   }
 
   /** From here on there is something on the disk, and the file that says so comes first. */
@@ -223,7 +233,7 @@ class Bootstrap {
       walAhead: this.walAhead ?? null,
       logFile: this.paths.recoveryLog,
       superusers: candidates,
-      settings: recoverySettings(plan, { memoryBytes: grantedMemory(), sync: this.settings.sync === "sync" }),
+      settings: recoverySettings(plan, { memoryBytes: await grantedMemory(), sync: this.settings.sync === "sync" }),
       sharedPreloadLibraries: this.settings.sharedPreloadLibraries,
       timeoutMs: this.settings.recoveryTimeout,
       stallTimeoutMs: this.settings.recoveryStallTimeout,

@@ -9,7 +9,7 @@ const MB = 2 ** 20;
  * `memoryBytes` is what is free on this machine, or what the cgroup grants. https://www.postgresql.org/docs/15/runtime-config-wal.html
  */
 export function recoverySettings(
-  { backup, links }: Pick<Plan, "backup" | "links">,
+  { backup, links, pgVersion }: Pick<Plan, "backup" | "links" | "pgVersion">,
   { memoryBytes, sync }: { memoryBytes: number; sync: boolean },
 ): Record<string, string> {
   const unsynced = !sync || isSyncedByInitdb(links);
@@ -18,7 +18,9 @@ export function recoverySettings(
     ...(unsynced ? UNSYNCED : {}),
     // The copy is as large as the backup and was written a moment ago: from the page cache a block comes faster than its
     // announcement. Only what does not fit into memory is worth asking for ahead.
-    recovery_prefetch: backup.size_bytes < memoryBytes / 2 ? "off" : "try",
+    ...(Number.parseInt(pgVersion, 10) >= 15
+      ? { recovery_prefetch: backup.size_bytes < memoryBytes / 2 ? "off" : "try" }
+      : {}), // unknown to older ones, which refuse to start with it
   };
 }
 

@@ -481,7 +481,7 @@ describe("a restore that fails says why in one line and leaves no data directory
       expect(result.stderr).toMatch(/no space left on (the )?device|the disk ran full during recovery/i);
       expect(result.stderr).toMatch(/HINT: .*more space/);
       expect(existsSync(datadir) || existsSync(`${datadir}.restoring`)).toBe(false);
-      expect(report()).toMatchObject({ verdict: "error", error: { code: result.exitCode } });
+      expect(report()).toMatchObject({ verdict: "error", error: { code: result.exitCode, about: "host" } });
     } finally {
       await lab().mustRun("umount", [mount], { asRoot: true });
     }

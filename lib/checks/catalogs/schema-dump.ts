@@ -33,7 +33,18 @@ export const schemaDump: Check<SchemaDumpFacts> = {
   id: "schema-dump",
   claim: "consistency",
   levels: EVERY_LEVEL,
-  collect: (edge) => edge.sql(MAINTENANCE_DATABASE, (maintenance) => dumpAll(edge, maintenance)),
+  async collect(edge) {
+    const { databases, isHeld } = await edge.sql(MAINTENANCE_DATABASE, lookAtDatabases);
+    const connectable = databases.filter((d) => d.connectable === "true").map((d) => d.datname);
+    const work = [
+      ...connectable.map((name) => () => dump(edge, "pg_dump", name, isHeld)),
+      ...(connectable.length > 0 ? [() => dump(edge, "pg_dumpall", null, isHeld)] : []),
+    ];
+    return {
+      dumps: await inParallel(work, edge.jobs, (run) => run()),
+      not_connectable: databases.filter((d) => d.connectable !== "true").map((d) => d.datname),
+    };
+  },
   judge({ dumps }): Judgement {
     const databases = dumps.filter((d) => d.of !== GLOBALS);
     const coverage = {
@@ -70,20 +81,16 @@ export const schemaDump: Check<SchemaDumpFacts> = {
   },
 };
 
-async function dumpAll(edge: Edge, maintenance: Database): Promise<SchemaDumpFacts> {
+/** Locks are seen in whichever database they are. Most often there are none, and no database need be asked for its own. */
+async function lookAtDatabases(maintenance: Database) {
   const databases = await maintenance.query<{ datname: string; connectable: string }>(
     `SELECT datname, (datallowconn AND datconnlimit <> -2)::text AS connectable
        FROM pg_database ORDER BY pg_database_size(oid) DESC`,
   );
-  const connectable = databases.filter((d) => d.connectable === "true").map((d) => d.datname);
-  const work = [
-    ...connectable.map((name) => () => dump(edge, maintenance, "pg_dump", name)),
-    ...(connectable.length > 0 ? [() => dump(edge, maintenance, "pg_dumpall", null)] : []),
-  ];
-  return {
-    dumps: await inParallel(work, edge.jobs, (run) => run()),
-    not_connectable: databases.filter((d) => d.connectable !== "true").map((d) => d.datname),
-  };
+  const held = await maintenance.query(
+    `SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS NULL LIMIT 1`,
+  );
+  return { databases, isHeld: held.length > 0 };
 }
 
 const GLOBALS = "globals";
@@ -91,15 +98,15 @@ const RESOLVE = "see prepared-transactions: commit or roll back what was left in
 
 async function dump(
   edge: Edge,
-  maintenance: Database,
   program: "pg_dump" | "pg_dumpall",
   database: string | null,
+  isHeld: boolean,
 ): Promise<Dump> {
   const of = database ?? GLOBALS;
   const file = await findProgram(program, edge);
   const command = dumpCommand(program, edge.conninfo, database, edge.statementTimeoutMs);
   const { tables: locked, functions } =
-    database === null ? NOTHING_LOCKED : await whatIsLocked(edge, maintenance, database);
+    database !== null && isHeld ? await whatIsLocked(edge, database) : NOTHING_LOCKED;
   if (functions.length > 0) {
     const error = `pg_dump would wait for tables that prepared transactions hold locked, because of ${enumerate(functions)}`;
     return { of, outcome: "not-run", duration_ms: 0, error, hint: RESOLVE };
@@ -143,18 +150,11 @@ UNION ALL
 SELECT 'functions', p.oid::regprocedure::text FROM pg_proc AS p
  WHERE p.oid >= ${FIRST_NORMAL_OID} AND ${readsLocked(["'pg_proc'::regclass", "p.oid"], HELD_RELATIONS)}`;
 
-const HELD_ANYWHERE = `
-SELECT FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS NULL LIMIT 1`;
-
 /**
  * What a prepared transaction holds for itself alone, and whatever has a query that reads it: pg_dump would wait for ever,
  * because only its LOCK TABLE has a limit.
  */
-async function whatIsLocked(edge: Edge, maintenance: Database, database: string): Promise<Locked> {
-  // The locks of all databases are seen from each: most often there are none, and a session for each database would double
-  // the time.
-  const held = await maintenance.query(HELD_ANYWHERE).catch(() => null);
-  if (held?.length === 0) return NOTHING_LOCKED;
+async function whatIsLocked(edge: Edge, database: string): Promise<Locked> {
   const rows = await edge
     .sql(database, (db) => db.query<{ kind: keyof Locked; name: string }>(WHAT_IS_LOCKED))
     .catch((error) => {

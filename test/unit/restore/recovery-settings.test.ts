@@ -4,7 +4,7 @@ import { recoverySettings } from "../../../lib/restore/recovery-settings.ts";
 
 const [MB, GB] = [2 ** 20, 2 ** 30];
 const plan = (size: number, ...links: [string, string][]) =>
-  ({ backup: { size_bytes: size }, links }) as unknown as Pick<Plan, "backup" | "links">;
+  ({ backup: { size_bytes: size }, links, pgVersion: "15" }) as unknown as Pick<Plan, "backup" | "links" | "pgVersion">;
 
 test.each([
   [64 * MB, GB, "16MB"],
@@ -30,4 +30,14 @@ test("nothing is flushed before the end, unless initdb could not flush all of it
   expect(fsync(true, ["pg_wal", "/wal"])).toBe("off");
   expect(fsync(true, ["pg_wal", "/wal"], ["pg_xact", "/xact"])).toBeUndefined();
   expect(fsync(false, ["pg_xact", "/xact"])).toBe("off");
+});
+
+test.each([
+  ["13", false],
+  ["14", false],
+  ["15", true],
+  ["18", true],
+])("PostgreSQL %s has recovery_prefetch: %s", (pgVersion, isKnown) => {
+  const settings = recoverySettings({ ...plan(GB), pgVersion }, { memoryBytes: GB, sync: true });
+  expect("recovery_prefetch" in settings).toBe(isKnown);
 });
