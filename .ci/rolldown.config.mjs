@@ -59,9 +59,8 @@ const ascii = {
   // The last moment: after it was made small.
   generateBundle(_, bundle) {
     for (const chunk of Object.values(bundle)) {
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
       chunk.code = chunk.code.replace(
-        /[^\x00-\x7f]/g,
+        /[\u0080-\uffff]/g,
         (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
       );
     }
