@@ -22,7 +22,7 @@ export const memoryCase: BenchCase = {
 };
 
 const SCRIPTS = [
-  ...["mark", "preflight", "bootstrap", "post-bootstrap", "restore-test", "verify", "guard", "backup-api", "fleet"],
+  ...["mark", "preflight", "bootstrap", "restore-test", "verify", "guard", "backup-api", "fleet"],
 ] as const;
 
 async function run(bench: Bench): Promise<BenchResult> {
@@ -73,7 +73,7 @@ async function run(bench: Bench): Promise<BenchResult> {
       },
     ],
     notes: [
-      "VmHWM of the Node process itself at its end; receipts of every block, checks at level full; tables have TOAST and a primary key; " +
+      "VmHWM of the Node process itself at its end; guard proves with what is post-bootstrap's whole work; receipts of every block, checks at level full; tables have TOAST and a primary key; " +
         `backup-api answers ${REQUESTS} requests beside a backup, fleet has all its services in a file and paused`,
     ],
     raw: Object.fromEntries([...columns].map(([what, column]) => [what, Object.fromEntries(column)])),
@@ -133,7 +133,7 @@ async function allOf({ lab, say, signal }: Bench, source: Source, peaks: Peaks):
   const restore = [
     ...["--receipt", receipt, `--stanza=${source.stanza}`, `--pgbackrest-config=${source.pgbackrestConfig}`],
   ];
-  const work = await lab.makeDirectory(`${source.stanza}-work`, 0o700);
+  const work = await lab.makeDirectory("work", 0o700);
   await must("mark", ["--source", source.conninfo, "--receipt", receipt]);
   await must("preflight", [...restore, "--scope=nowhere", `--datadir=${work}/nowhere`]);
   await must("restore-test", [...restore, "--runner=direct", "--level=full", `--work-dir=${work}`]);
@@ -172,7 +172,7 @@ async function fleet({ lab, say }: Bench, source: Source, peaks: Peaks, count: n
     name,
     record: recordOf(source),
     servicesFile: await servicesFile(lab, `${name}.yml`, { services }),
-    workDir: await lab.makeDirectory(`${name}-work`, 0o700),
+    workDir: await lab.makeDirectory("f", 0o700),
     env: { NODE_OPTIONS: peaks.nodeOptions },
   });
   const known = async () => (await scheduler.get("/services")).json?.services?.length === count;

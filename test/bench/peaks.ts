@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { Lab } from "../lab/lab.ts";
 
 export interface Peaks {
-  /** For every script that is to be watched, and those that it starts. */
+  /** For every script that is to be watched. */
   nodeOptions: string;
   /** Megabytes by script, the most of all its runs since the last call. */
   read(): Promise<Map<string, number>>;
@@ -18,8 +18,7 @@ export async function watchPeaks(lab: Lab): Promise<Peaks> {
     `process.on("exit", () => {
        const fs = require("fs");
        const peak = /VmHWM:\\s+(\\d+) kB/.exec(fs.readFileSync("/proc/self/status", "utf8"))[1];
-       const words = process.argv.slice(1, 3).map((word) => word.replace(/^.*\\//, "").replace(/\\.mjs$/, ""));
-       const name = ["bootstrap", "post-bootstrap"].includes(words[1]) ? words[1] : words[0];
+       const name = (process.argv[1] ?? "").replace(/^.*\\//, "").replace(/\\.mjs$/, "");
        fs.appendFileSync("${file}", name + " " + peak + "\\n");
      });`,
   );
