@@ -206,6 +206,10 @@ async function blame(
   if (/lock timeout|could not obtain lock/.test(result.stderr)) {
     return { outcome: "not-run", error, hint: "another session holds a lock: see pg_locks" };
   }
+  if (result.signal !== null || OUT_OF_MEANS.test(result.stderr)) {
+    const hint = "that says nothing about the data: see the memory and the space of this machine, and test again";
+    return { outcome: "not-run", error, hint };
+  }
   try {
     const run = await edge.sql(database, readServerRun);
     if (!sameRun(run, edge.begin)) {
@@ -227,6 +231,10 @@ async function blame(
     hint: "the catalog of the restored instance is damaged: the statement that failed is in the server log",
   };
 }
+
+/** Of PostgreSQL (classes 53 and 57) and of its programs: https://www.postgresql.org/docs/15/errcodes-appendix.html */
+const OUT_OF_MEANS =
+  /out of memory|Cannot allocate memory|No space left on device|Disk quota exceeded|too many (clients|connections)|remaining connection slots/;
 
 export const sameRun = (a: Edge["begin"], b: Edge["begin"]) =>
   a.postmasterStartedAt === b.postmasterStartedAt && a.checkpointer === b.checkpointer;
