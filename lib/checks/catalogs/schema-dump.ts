@@ -9,7 +9,7 @@ import { inParallel } from "../../parallel.ts";
 import { type Conninfo, formatConninfo } from "../../postgres/conninfo.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE, readServerRun } from "../edge.ts";
-import { describeFailure, isAway, isDamage } from "../failure.ts";
+import { describeFailure, isAway, isDamage, OUT_OF_MEANS } from "../failure.ts";
 
 export interface Dump {
   /** Database, or `globals`. */
@@ -231,10 +231,6 @@ async function blame(
     hint: "the catalog of the restored instance is damaged: the statement that failed is in the server log",
   };
 }
-
-/** Of PostgreSQL (classes 53 and 57) and of its programs: https://www.postgresql.org/docs/15/errcodes-appendix.html */
-const OUT_OF_MEANS =
-  /out of memory|Cannot allocate memory|No space left on device|Disk quota exceeded|too many (clients|connections)|remaining connection slots/;
 
 export const sameRun = (a: Edge["begin"], b: Edge["begin"]) =>
   a.postmasterStartedAt === b.postmasterStartedAt && a.checkpointer === b.checkpointer;
