@@ -38,6 +38,8 @@ export interface Edge {
   failures: unknown[];
   /** Asked once, whoever needs it first. */
   manifestAnswers(): Promise<Snapshot>;
+  /** Nobody needs them any more: of many objects they are the biggest thing in memory. */
+  forgetManifestAnswers(): void;
   /** A session in `database`, or in the one of the connection string; plain names mean pg_catalog, times are UTC. */
   sql<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
   /** Databases that let a session in, templates too (`template1`), without invalid ones; by name. */
@@ -72,7 +74,10 @@ const POOL_SESSION = {
 };
 
 export function openEdge(
-  base: Omit<Edge, "sql" | "withSignal" | "failures" | "manifestAnswers" | "databases" | "relations" | "pool"> & {
+  base: Omit<
+    Edge,
+    "sql" | "withSignal" | "failures" | "manifestAnswers" | "forgetManifestAnswers" | "databases" | "relations" | "pool"
+  > & {
     collectManifest(signal: AbortSignal): Promise<Snapshot>;
     /** Of the whole of the checks of the data; null is none. */
     budgetMs: number | null;
@@ -118,6 +123,9 @@ export function openEdge(
     manifestAnswers: () => {
       answers ??= base.collectManifest(signal);
       return answers;
+    },
+    forgetManifestAnswers: () => {
+      answers = undefined;
     },
     sql: (database, use) => sql(database, use, signal),
     databases,

@@ -10,7 +10,12 @@ import { asked } from "./asked.ts";
 const never = new AbortController().signal;
 
 function edgeWith(signal: AbortSignal = never): Edge {
-  const edge = { signal, failures: [], withSignal: (s: AbortSignal) => ({ ...edge, signal: s }) } as unknown as Edge;
+  const edge = {
+    signal,
+    failures: [],
+    forgetManifestAnswers: () => {},
+    withSignal: (s: AbortSignal) => ({ ...edge, signal: s }),
+  } as unknown as Edge;
   return edge;
 }
 
