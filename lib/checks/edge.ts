@@ -1,6 +1,7 @@
 /** All that a check may touch: the instance by SQL, PostgreSQL's programs, and what other checks have run into. */
 
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
+import { killedForMemory } from "../io/memory.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
 import { inParallel } from "../parallel.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
@@ -13,6 +14,10 @@ export interface ServerRun {
   postmasterStartedAt: string;
   /** Process number and start of the checkpointer; null when this role may not see it. */
   checkpointer: string | null;
+  /** Null when this role may not see it. */
+  dataDirectory: string | null;
+  /** As `killedForMemory` says of this machine at that moment. */
+  killedForMemory: number | null;
 }
 
 export interface Edge {
@@ -158,10 +163,16 @@ async function readDatabases(database: Database): Promise<string[]> {
 }
 
 export async function readServerRun(database: Database): Promise<ServerRun> {
-  const row = await database.row<{ started_at: string; checkpointer: string | null }>(
+  const row = await database.row<{ started_at: string; checkpointer: string | null; datadir: string | null }>(
     `SELECT pg_postmaster_start_time()::text AS started_at,
+            (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS datadir,
             (SELECT pid::text || ' since ' || backend_start::text
                FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer`,
   );
-  return { postmasterStartedAt: row.started_at, checkpointer: row.checkpointer };
+  return {
+    postmasterStartedAt: row.started_at,
+    checkpointer: row.checkpointer,
+    dataDirectory: row.datadir,
+    killedForMemory: await killedForMemory(),
+  };
 }

@@ -20,6 +20,7 @@ import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { startWalAhead, type WalAhead } from "../io/wal-ahead.ts";
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
+import { inParallel } from "../parallel.ts";
 import { describeTarget } from "../postgres/target.ts";
 import { newReport, type PhaseName, type Report } from "../report/report.ts";
 import { formatSize } from "../units.ts";
@@ -245,19 +246,22 @@ class Bootstrap {
     // Replay is over: no WAL is asked for any more.
     const takenAhead = this.walAhead?.stop();
     let superuser = candidates[0] as string;
-    const recovered = await this.phase("promote", () =>
-      confirmPromotion(
-        postmaster,
-        async () => {
-          superuser = await chooseSuperuser(postmaster, candidates, wanted);
-          return superuser;
-        },
-        input,
+    const [recovered, version] = await Promise.all([
+      this.phase("promote", () =>
+        confirmPromotion(
+          postmaster,
+          async () => {
+            superuser = await chooseSuperuser(postmaster, candidates, wanted);
+            return superuser;
+          },
+          input,
+        ),
       ),
-    );
+      serverVersion(plan.binDir),
+    ]);
     recovered.segments_ahead = (await takenAhead) ?? 0;
     this.report.recovered = recovered;
-    this.report.versions.postgresql = (await serverVersion(plan.binDir)) ?? plan.pgVersion;
+    this.report.versions.postgresql = version ?? plan.pgVersion;
     this.log.info(
       "promote",
       `promoted to timeline ${recovered.timeline}: ${recovered.stop_reason ?? "end of the archive"}`,
@@ -276,25 +280,39 @@ class Bootstrap {
     await this.phase("stop", async () => {
       await postmaster.stop("fast", this.settings.stopTimeout);
       this.postmaster = undefined;
-      await this.sync(plan.binDir);
-      await this.checkPages(plan.binDir);
+      await this.syncAndCheckPages(plan.binDir);
     });
   }
 
+  /**
+   * At the same time: neither changes a byte, and both look at what the kernel holds, whether it is on the disk yet or not.
+   * What the disk refuses ends the restore, whatever the pages were.
+   */
+  private async syncAndCheckPages(binDir: string): Promise<void> {
+    const failed = new AbortController();
+    const signal = AbortSignal.any([this.signal, failed.signal]);
+    await inParallel([() => this.sync(binDir, signal), () => this.checkPages(binDir, signal)], 2, (work) =>
+      work().catch((error) => {
+        failed.abort(error);
+        throw error;
+      }),
+    );
+  }
+
   /** What replay and the detaching wrote is only in memory so far; pgBackRest flushed its own files. */
-  private async sync(binDir: string): Promise<void> {
+  private async sync(binDir: string, signal: AbortSignal): Promise<void> {
     if (this.settings.sync === "sync") {
       const { stopTimeout: timeoutMs } = this.settings;
-      await syncDataDirectory(binDir, this.paths.restoring, { timeoutMs, signal: this.signal });
+      await syncDataDirectory(binDir, this.paths.restoring, { timeoutMs, signal });
       this.log.info("stop", "every file is flushed to disk");
     }
     this.report.synced = this.settings.sync === "sync";
   }
 
   /** While nothing can change them. What is wrong is for post-bootstrap to judge. */
-  private async checkPages(binDir: string): Promise<void> {
+  private async checkPages(binDir: string, signal: AbortSignal): Promise<void> {
     if (this.settings.pageChecksums === "skip") return;
-    const { log, signal } = this;
+    const { log } = this;
     const datadir = this.paths.restoring;
     const checked = await checkPageChecksums({
       binDir,
@@ -311,17 +329,18 @@ class Bootstrap {
 
   private async handOver({ plan, receipt }: Preflight): Promise<void> {
     const { restoring } = this.paths;
-    const { state } = await readControlData(plan.binDir, restoring);
+    const [{ state }, preloaded] = await Promise.all([
+      readControlData(plan.binDir, restoring),
+      configuredSetting(plan.binDir, restoring, "shared_preload_libraries"),
+    ]);
     if (state !== "shut down") {
       throw new RestoreError(
         "DETACH_FAILED",
         `the restored instance did not stop cleanly: its control file says "${state}"`,
       );
     }
-    const libraries =
-      (await configuredSetting(plan.binDir, restoring, "shared_preload_libraries")) ??
-      receipt?.shared_preload_libraries;
-    await detachFiles(restoring, this.settings.detach, libraries ?? "");
+    const libraries = preloaded ?? receipt?.shared_preload_libraries ?? "";
+    await detachFiles(restoring, this.settings.detach, libraries);
     this.signal.throwIfAborted();
     await putInPlace(this.paths);
     this.inPlace = true;

@@ -95,17 +95,20 @@ export async function examine(
   const pgbackrest: PgBackRest = { config: settings.pgbackrestConfig, stanza, workDir: context.workDir };
   const problems: Problem[] = ofHost(await datadirProblems(datadir));
   const warnings: string[] = overridesIn(process.env).map((name) => `${name} in the environment is ignored`);
-  const version = await pgBackRestVersion(context.signal);
-  problems.push(...ofHost(versionProblems(version)));
-  if (settings.pgbackrestConfig !== undefined && !(await exists(settings.pgbackrestConfig))) {
+  const hasConfig = settings.pgbackrestConfig === undefined || (await exists(settings.pgbackrestConfig));
+  const [version, asked] = await Promise.all([
+    pgBackRestVersion(context.signal),
+    hasConfig ? ask(() => readInfo(pgbackrest, context.signal)) : NOT_ASKED,
+  ]);
+  problems.push(...ofHost(versionProblems(version)), ...asked.problems);
+  if (!hasConfig) {
     problems.push({
       message: `pgBackRest's configuration file ${settings.pgbackrestConfig} does not exist`,
       about: "host",
     });
-    return { problems };
   }
-  const info = await collect(problems, () => readInfo(pgbackrest, context.signal));
-  if (info === FAILED) return { problems };
+  if (asked.answer === FAILED) return { problems };
+  const info = asked.answer;
   problems.push(...stanzaProblems(info, stanza), ...targetProblems(target, receipt, new Date()));
   if (info === undefined || info.backup.length === 0) return { problems };
   const choice = chooseBackup(info, target, { set: settings.set, receipt });
@@ -115,16 +118,22 @@ export async function examine(
   const database = info.db.find((db) => db.id === backup.database.id && db["repo-key"] === backup.database["repo-key"]);
   problems.push(...receiptProblems(receipt, database?.["system-id"], stanza));
   const major = (database?.version ?? "").replace(/^(\d{2})\..*/, "$1");
-  const binDir = await collect(problems, () => findBinDir(major, settings.binDir));
-  if (binDir !== FAILED) problems.push(...ofHost(await libraryProblems(binDir, settings, receipt)));
   const segmentSize = receipt?.wal_segment_size ?? DEFAULT_WAL_SEGMENT_SIZE;
   const archive = archiveOf(info, backup.database);
   const range = walRange(backup, target, receipt, archive?.max ?? null);
-  const missing = await collect(problems, () =>
-    missingWal(pgbackrest, archive?.id, range, archive?.max ?? null, segmentSize, context.signal),
-  );
-  problems.push(...walProblems(range, missing === FAILED ? [] : missing, archive?.max ?? null));
-  const set = await collect(problems, () => readBackupSet(pgbackrest, backup.label, context.signal));
+  const { signal } = context;
+  const [programs, wal, files] = await Promise.all([
+    ask(() => findBinDir(major, settings.binDir)),
+    ask(() => missingWal(pgbackrest, archive?.id, range, archive?.max ?? null, segmentSize, signal)),
+    ask(() => readBackupSet(pgbackrest, backup.label, signal)),
+  ]);
+  const binDir = programs.answer;
+  problems.push(...programs.problems);
+  if (binDir !== FAILED) problems.push(...ofHost(await libraryProblems(binDir, settings, receipt)));
+  const missing = wal.answer === FAILED ? [] : wal.answer;
+  problems.push(...wal.problems, ...walProblems(range, missing, archive?.max ?? null));
+  const set = files.answer;
+  problems.push(...files.problems);
   const tablespaces = set === FAILED ? [] : mapTablespaces(set.tablespaces, settings.tablespaceMap ?? [], datadir);
   if (set !== FAILED && set.pageErrors.length > 0) {
     warnings.push(`backup ${backup.label} recorded page checksum errors in ${set.pageErrors.slice(0, 5).join(", ")}`);
@@ -161,7 +170,7 @@ export async function examine(
       scope: settings.scope ?? null,
       datadir,
       archiveId: archive?.id ?? "",
-      wal: { ...range, archiveMax: archive?.max ?? null, missing: missing === FAILED ? [] : missing },
+      wal: { ...range, archiveMax: archive?.max ?? null, missing },
       walAheadBytes: aheadSpace(settings.walAhead, space, segmentSize),
       space,
       binDir,
@@ -211,14 +220,20 @@ const ofHost = (problems: readonly Problem[]): Problem[] => problems.map((one) =
 
 const FAILED = Symbol("failed");
 
+interface Asked<T> {
+  answer: T | typeof FAILED;
+  problems: Problem[];
+}
+
+const NOT_ASKED: Asked<never> = { answer: FAILED, problems: [] };
+
 /** A question that failed is one more problem, not the end of the list. */
-async function collect<T>(problems: Problem[], question: () => Promise<T>): Promise<T | typeof FAILED> {
+async function ask<T>(question: () => Promise<T>): Promise<Asked<T>> {
   try {
-    return await question();
+    return { answer: await question(), problems: [] };
   } catch (error) {
     if (!(error instanceof RestoreError) || error.code === "INTERRUPTED" || error.code === "TERMINATED") throw error;
-    problems.push({ message: error.message, hint: error.hint, about: error.about });
-    return FAILED;
+    return { answer: FAILED, problems: [{ message: error.message, hint: error.hint, about: error.about }] };
   }
 }
 

@@ -16,6 +16,7 @@ export function recoverySettings(
   return {
     shared_buffers: `${sharedBuffers(memoryBytes, backup.size_bytes)}MB`,
     ...(unsynced ? UNSYNCED : {}),
+    wal_recycle: "off", // kept for new WAL, the replayed would be up to 1 GB of old bytes to be flushed and handed over
     // The copy is as large as the backup and was written a moment ago: from the page cache a block comes faster than its
     // announcement. Only what does not fit into memory is worth asking for ahead.
     ...(Number.parseInt(pgVersion, 10) >= 15
@@ -38,11 +39,11 @@ const UNSYNCED = {
 };
 
 /**
- * A quarter of the memory, as PostgreSQL's documentation has it, up to what the whole copy takes: a page that replay finds
- * there is neither read nor written again and again. At least what the smallest pod can bear.
+ * A quarter of the memory, as PostgreSQL's documentation has it, up to what the whole copy and what replay adds to it take: a
+ * page that replay finds there is neither read nor written again and again. At least what the smallest pod can bear.
  */
 function sharedBuffers(memoryBytes: number, copyBytes: number): number {
-  const wanted = Math.max(128 * MB, copyBytes);
+  const wanted = Math.max(128 * MB, copyBytes * 1.25);
   return Math.max(16, Math.floor(Math.min(memoryBytes / 4, wanted, LARGEST_BUFFERS) / MB));
 }
 

@@ -39,13 +39,13 @@ export interface RecoveryInput {
 
 /** Starts the postmaster; resolves when replay is over and promotion has begun. */
 export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
-  const control = await readControlData(input.plan.binDir, input.directory);
-  const libraries =
-    input.sharedPreloadLibraries ??
-    (await configuredSetting(input.plan.binDir, input.directory, "shared_preload_libraries")) ??
-    input.receipt?.shared_preload_libraries ??
-    "";
-  const restoreCommand = await configuredSetting(input.plan.binDir, input.directory, "restore_command");
+  const configured = (name: string) => configuredSetting(input.plan.binDir, input.directory, name);
+  const [control, preloaded, restoreCommand] = await Promise.all([
+    readControlData(input.plan.binDir, input.directory),
+    input.sharedPreloadLibraries ?? configured("shared_preload_libraries"),
+    configured("restore_command"),
+  ]);
+  const libraries = preloaded ?? input.receipt?.shared_preload_libraries ?? "";
   const ahead = (command: string) => input.walAhead?.restoreCommand(command) ?? command;
   const settings = {
     ...input.settings,

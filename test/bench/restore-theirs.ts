@@ -280,6 +280,7 @@ export interface Floor {
   recovery: number;
   stop: number;
   checksums: number;
+  sync: number;
 }
 
 /**
@@ -300,27 +301,13 @@ const FLOOR_SETTINGS = {
   restore_command: "exit 1",
 };
 
-/** All segments of the restore, ready to be laid into pg_wal. */
-export async function fetchSegments({ lab }: Bench, { source, segments }: Restorable): Promise<string> {
-  const directory = await lab.makeDirectory("segments");
-  for (const segment of segments) {
-    const args = [`--config=${source.pgbackrestConfig}`, `--stanza=${source.stanza}`, "archive-get", segment];
-    await lab.mustRun("pgbackrest", [...args, `${directory}/${segment}`]);
-  }
-  return directory;
-}
-
 /**
  * The least that has to be done, by a careful person at a terminal who knows everything beforehand and loses no time between
  * two commands: `pgbackrest restore`; then all WAL is laid into pg_wal (not counted); then recovery, promotion and a fast
- * stop of a PostgreSQL with the best settings for an instance that is thrown away, which is what `bootstrap` makes by default
- * (`--detach=restore-test`); then, counted apart, pg_checksums.
+ * stop of a PostgreSQL with the best settings for a directory that nobody uses before the end; then, each counted apart,
+ * pg_checksums and the flush of what recovery wrote.
  */
-export async function floor(
-  { lab, signal }: Bench,
-  { source, receipt }: Restorable,
-  segmentsDirectory: string,
-): Promise<Floor> {
+export async function floor({ lab, signal }: Bench, { source, receipt, segments }: Restorable): Promise<Floor> {
   const parent = await lab.makeDirectory("floor", 0o700);
   const datadir = `${parent}/data`;
   await lab.makeDirectory("floor/data", 0o700);
@@ -336,7 +323,10 @@ export async function floor(
     `--process-max=${PROCESS_MAX}`,
     "restore",
   ]);
-  await lab.mustRun("bash", ["-c", 'cp "$1"/* "$2"', "cp", segmentsDirectory, `${datadir}/pg_wal`]);
+  for (const segment of segments) {
+    const command = [`--config=${source.pgbackrestConfig}`, `--stanza=${source.stanza}`, `--pg1-path=${datadir}`];
+    await lab.mustRun("pgbackrest", [...command, "archive-get", segment, `${datadir}/pg_wal/${segment}`]);
+  }
   await settle(lab);
 
   const settings = Object.entries({ ...FLOOR_SETTINGS, unix_socket_directories: parent });
@@ -359,6 +349,7 @@ export async function floor(
   const stoppedAt = performance.now();
   if (ended.exitCode !== 0) throw new Error(`the floor's PostgreSQL: exit code ${ended.exitCode}\n${ended.stderr}`);
   const { durationMs: checksums } = await lab.mustRun("pg_checksums", ["--check", "-D", datadir]);
+  const { durationMs: sync } = await lab.mustRun("initdb", ["--sync-only", "-D", datadir]);
   await lab.mustRun("rm", ["-rf", parent]);
-  return { restore, recovery: promotedAt - startedAt, stop: stoppedAt - promotedAt, checksums };
+  return { restore, recovery: promotedAt - startedAt, stop: stoppedAt - promotedAt, checksums, sync };
 }

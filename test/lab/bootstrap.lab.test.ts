@@ -215,9 +215,9 @@ describe("what is handed over", () => {
     expect((await bootstrap(args)).exitCode).toBe(0);
     expect(readFileSync(log, "utf8")).toMatch(/cluster state: +shut down\n/);
     expect(report().synced).toBe(true);
-    const names = "'full_page_writes', 'recovery_prefetch', 'checkpoint_flush_after'";
+    const names = "'full_page_writes', 'recovery_prefetch', 'checkpoint_flush_after', 'wal_recycle'";
     const kept = `SELECT string_agg(setting, ' ' ORDER BY name) FROM pg_settings WHERE name IN (${names})`;
-    expect(await ask(kept)).toBe("32 on try");
+    expect(await ask(kept)).toBe("32 on try on");
   });
 
   test("with --sync=skip it is not flushed, and the report says so", async () => {

@@ -146,6 +146,12 @@ describe("failures", () => {
   test.each(["XX000", "XX001", "XX002", "58P01", "58030", "3D000"])("%s is damage", (code) => {
     expect(isDamage(databaseError(code, "x"))).toBe(true);
   });
+  test.each([
+    ["XX000", 'could not extend file "base/5/16384": Disk quota exceeded'],
+    ["XX000", 'could not open file "base/5/16384": Cannot allocate memory'],
+  ])("%s: %s is the machine's want, not damage", (code, message) => {
+    expect(isDamage(databaseError(code, message))).toBe(false);
+  });
   test("a broken connection of node-postgres is the server's absence", () => {
     expect(isAway(new Error("Connection terminated unexpectedly"))).toBe(true);
   });

@@ -77,6 +77,7 @@ test("pgBackRest gets the target as it is, promotes, and never archives or reuse
     "--target-action=promote",
     "--archive-mode=off",
     "--no-delta",
+    "--buffer-size=64KiB",
     "--process-max=4",
     "--tablespace-map=fast disk=/pg/data.tablespaces/fast disk",
     "--link-map=pg_wal=/wal/data",

@@ -9,7 +9,7 @@ const plan = (size: number, ...links: [string, string][]) =>
 test.each([
   [64 * MB, GB, "16MB"],
   [512 * MB, GB, "128MB"],
-  [8 * GB, 700 * MB, "700MB"],
+  [8 * GB, 700 * MB, "875MB"],
   [8 * GB, 7 * MB, "128MB"],
   [8 * GB, 400 * GB, "2048MB"],
   [640 * GB, 400 * GB, "4096MB"],
