@@ -74,7 +74,10 @@ export async function readRelations(database: Database, name: string, shared: bo
   const rows = await database.query<Record<string, string>>(SQL, [shared]);
   // The driver makes a string of its own for each value; of a hundred thousand relations there are few different ones.
   const known = new Map<string, string>();
-  const once = (text: string) => known.get(text) ?? (known.set(text, text), text);
+  const once = (text: string) => {
+    if (!known.has(text)) known.set(text, text);
+    return known.get(text) as string;
+  };
   return rows.map((row) => ({
     database: name,
     oid: row.oid as string,
