@@ -1,5 +1,6 @@
 /** Runs a script's body: argv, environment, settings, signals and log in; result, error text and exit code out. */
 
+import { setMaxListeners } from "node:events";
 import { Command, CommanderError, Option as CommanderOption } from "commander";
 import { EXIT_CODES, formatError, INTERNAL_EXIT_CODE, RestoreError } from "./errors.ts";
 import { killAllChildren } from "./io/command.ts";
@@ -52,10 +53,14 @@ export interface Script<N extends OptionName> {
 /** Patroni 4.x kills after 10 s; children must be gone and files in order before. */
 const CLEANUP_LIMIT_MS = 8000;
 
+/** On a large machine more than Node's ten wait for one signal, and it would warn the operator of a leak. */
+const MOST_WAITERS = 1000;
+
 /** A forgotten socket or timer must not keep a script that is done. */
 const EXIT_LIMIT_MS = 2000;
 
 export async function main<const N extends OptionName>(script: Script<N>): Promise<void> {
+  setMaxListeners(MOST_WAITERS);
   const stop = new AbortController();
   let hardExit: NodeJS.Timeout | undefined;
   let cleanUpLimitMs = CLEANUP_LIMIT_MS;

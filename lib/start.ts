@@ -13,7 +13,18 @@ export async function start<N extends OptionName>(load: () => Promise<{ script: 
     process.stdout.write(`${VERSION}\n`);
     return;
   }
+  rememberLittle();
   const { main } = await import("./cli.ts");
   const { script } = await load();
   await main(script);
+}
+
+/**
+ * V8 lets garbage grow to as much again as is in use, and to several times that on a large machine: a script stands beside a
+ * database and shall not take its memory. Whoever starts Node with limits of his own has decided otherwise.
+ */
+function rememberLittle(): void {
+  const given = [...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" ");
+  if (/--max[-_](old|semi)[-_]space[-_]size/.test(given)) return;
+  process.getBuiltinModule("node:v8").setFlagsFromString("--optimize-for-size");
 }

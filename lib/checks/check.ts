@@ -109,6 +109,7 @@ export async function runChecks(
   };
   const of = (stage: Check["stage"]) => checks.filter((check) => check.stage === stage);
   await inParallel(of(undefined), options.jobs, run);
+  edge.forgetManifestAnswers();
   await inParallel(of("data"), of("data").length, run);
   for (const check of of("last")) await run(check);
   return checks.flatMap((check) => outcomes.get(check) ?? []);

@@ -1,6 +1,7 @@
 /** All that a check may touch: the instance by SQL, PostgreSQL's programs, and what other checks have run into. */
 
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
+import { killedForMemory } from "../io/memory.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
 import { inParallel } from "../parallel.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
@@ -13,6 +14,10 @@ export interface ServerRun {
   postmasterStartedAt: string;
   /** Process number and start of the checkpointer; null when this role may not see it. */
   checkpointer: string | null;
+  /** Null when this role may not see it. */
+  dataDirectory: string | null;
+  /** As `killedForMemory` says of this machine at that moment. */
+  killedForMemory: number | null;
 }
 
 export interface Edge {
@@ -33,6 +38,8 @@ export interface Edge {
   failures: unknown[];
   /** Asked once, whoever needs it first. */
   manifestAnswers(): Promise<Snapshot>;
+  /** Nobody needs them any more: of many objects they are the biggest thing in memory. */
+  forgetManifestAnswers(): void;
   /** A session in `database`, or in the one of the connection string; plain names mean pg_catalog, times are UTC. */
   sql<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
   /** Databases that let a session in, templates too (`template1`), without invalid ones; by name. */
@@ -67,7 +74,10 @@ const POOL_SESSION = {
 };
 
 export function openEdge(
-  base: Omit<Edge, "sql" | "withSignal" | "failures" | "manifestAnswers" | "databases" | "relations" | "pool"> & {
+  base: Omit<
+    Edge,
+    "sql" | "withSignal" | "failures" | "manifestAnswers" | "forgetManifestAnswers" | "databases" | "relations" | "pool"
+  > & {
     collectManifest(signal: AbortSignal): Promise<Snapshot>;
     /** Of the whole of the checks of the data; null is none. */
     budgetMs: number | null;
@@ -114,6 +124,9 @@ export function openEdge(
       answers ??= base.collectManifest(signal);
       return answers;
     },
+    forgetManifestAnswers: () => {
+      answers = undefined;
+    },
     sql: (database, use) => sql(database, use, signal),
     databases,
     relations,
@@ -150,10 +163,16 @@ async function readDatabases(database: Database): Promise<string[]> {
 }
 
 export async function readServerRun(database: Database): Promise<ServerRun> {
-  const row = await database.row<{ started_at: string; checkpointer: string | null }>(
+  const row = await database.row<{ started_at: string; checkpointer: string | null; datadir: string | null }>(
     `SELECT pg_postmaster_start_time()::text AS started_at,
+            (SELECT setting FROM pg_settings WHERE name = 'data_directory') AS datadir,
             (SELECT pid::text || ' since ' || backend_start::text
                FROM pg_stat_activity WHERE backend_type = 'checkpointer') AS checkpointer`,
   );
-  return { postmasterStartedAt: row.started_at, checkpointer: row.checkpointer };
+  return {
+    postmasterStartedAt: row.started_at,
+    checkpointer: row.checkpointer,
+    dataDirectory: row.datadir,
+    killedForMemory: await killedForMemory(),
+  };
 }

@@ -75,12 +75,20 @@ export function isCrash(error: unknown): boolean {
 }
 
 /**
+ * What the machine could not give, in the words of PostgreSQL, its programs and libc. A full quota and memory that a file
+ * system lacks have the SQLSTATE of an internal error (PostgreSQL 15, elog.c, errcode_for_file_access).
+ */
+export const OUT_OF_MEANS =
+  /out of memory|Cannot allocate memory|No space left on device|Disk quota exceeded|too many (clients|connections)|remaining connection slots/;
+
+/**
  * Damage that PostgreSQL itself reports: XX000-XX002 (internal error, data or index corrupted), 58xxx (a file is missing
  * or unreadable), and 3D000 for a database in the catalog whose directory is gone.
  * https://www.postgresql.org/docs/15/errcodes-appendix.html
  */
 export function isDamage(error: unknown): boolean {
   const code = errorCode(error);
+  if (OUT_OF_MEANS.test(messageOf(rootOf(error)))) return false;
   return code !== null && (/^XX00[0-2]$/.test(code) || /^58...$/.test(code) || code === "3D000");
 }
 

@@ -72,14 +72,17 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
 /** `shared`: with the shared catalogs. */
 export async function readRelations(database: Database, name: string, shared: boolean): Promise<Relation[]> {
   const rows = await database.query<Record<string, string>>(SQL, [shared]);
+  // The driver makes a string of its own for each value; of a hundred thousand relations there are few different ones.
+  const known = new Map<string, string>();
+  const once = (text: string) => known.get(text) ?? (known.set(text, text), text);
   return rows.map((row) => ({
     database: name,
     oid: row.oid as string,
     name: row.name as string,
-    schema: row.schema as string,
-    kind: row.kind as string,
-    method: row.method ?? null,
-    persistence: row.persistence as string,
+    schema: once(row.schema as string),
+    kind: once(row.kind as string),
+    method: row.method == null ? null : once(row.method),
+    persistence: once(row.persistence as string),
     shared: row.shared === "true",
     system: Number(row.oid) < 16384 && row.schema !== "public" && row.schema !== "information_schema",
     bytes: Number(row.bytes),
@@ -113,12 +116,8 @@ export function leaderOf(relations: readonly Relation[]): (relation: Relation) =
   return leader;
 }
 
-/** Sets `rank`. */
-export function rankRelations(
-  relations: readonly Relation[],
-  ledger: Ledger,
-  keyOf: (r: Relation) => string,
-): Relation[] {
+/** Sets `rank`, in place: there may be a hundred thousand of them. */
+export function rankRelations(relations: Relation[], ledger: Ledger, keyOf: (r: Relation) => string): Relation[] {
   const leader = leaderOf(relations);
   const leaders = [...new Set(relations.map(leader))].sort((a, b) => {
     const [provenA, provenB] = [ledger[keyOf(a)] ?? "", ledger[keyOf(b)] ?? ""];
@@ -126,5 +125,6 @@ export function rankRelations(
     return b.changedAt - a.changedAt;
   });
   const rank = new Map(leaders.map((r, i) => [r, i]));
-  return relations.map((r) => ({ ...r, rank: rank.get(leader(r)) ?? 0 }));
+  for (const relation of relations) relation.rank = rank.get(leader(relation)) ?? 0;
+  return relations;
 }

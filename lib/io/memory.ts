@@ -15,6 +15,15 @@ export async function grantedMemory(): Promise<number> {
   return Math.min(freemem(), process.constrainedMemory() || Number.POSITIVE_INFINITY, promised);
 }
 
+/**
+ * How many processes the kernel has killed for want of memory since it started, in whichever container; null where it does
+ * not count them. https://www.kernel.org/doc/Documentation/admin-guide/mm/concepts.rst (OOM killer)
+ */
+export async function killedForMemory(): Promise<number | null> {
+  const count = /^oom_kill (\d+)$/m.exec((await readTextIfExists("/proc/vmstat").catch(() => undefined)) ?? "")?.[1];
+  return count === undefined ? null : Number(count);
+}
+
 /** What may still be asked for, by /proc/meminfo. Exported for its test. */
 export function stillPromised(meminfo: string): number {
   const bytes = (name: string) => Number(new RegExp(`^${name}: *(\\d+) kB$`, "m").exec(meminfo)?.[1] ?? 0) * 1024;

@@ -150,11 +150,14 @@ export async function runRestore(
     const reason = describeError(tail.join("\n"));
     throw new RestoreError("RESTORE_FAILED", `pgbackrest restore ended with ${code}: ${reason}`, {
       hint: restoreHint(result.exitCode, reason),
-      about: /No space left on device/.test(reason) ? "host" : undefined,
+      // Whatever is wrong with a backup, pgBackRest says so itself.
+      about: result.signal === "SIGKILL" || OUT_OF_MEANS.test(reason) ? "host" : undefined,
     });
   }
   return { bytes, durationMs: result.durationMs };
 }
+
+const OUT_OF_MEANS = /No space left on device|Disk quota exceeded|Cannot allocate memory|unable to allocate/;
 
 /** `restore size = 96.9MB, file total = 977` in bytes, as exact as pgBackRest prints it. */
 function parseRestoreSize(line: string): number | null {

@@ -10,7 +10,7 @@ import { isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { type CollationMismatch, type KnownVersions, readCollationMismatches } from "./collations.ts";
 import { type Horizon, readHorizon } from "./horizon.ts";
-import { askObjects, movedObjects, type Problem, type QuestionAnswers, unanswered } from "./objects.ts";
+import { askObjects, movedObjects, type Problem, type QuestionAnswers, sharedWith, unanswered } from "./objects.ts";
 import { askQuery, type QueryAnswer } from "./queries.ts";
 import { readSequences, type SequenceValue } from "./sequences.ts";
 import { type Session, type SessionOptions, withManifestSession } from "./session.ts";
@@ -102,7 +102,9 @@ export async function takeSnapshot(
     snapshot.objects.push(...(await askObjects(session, null, horizon)));
   });
   await inEach(async (session, name) => {
-    snapshot.objects.push(...(await askObjects(session, name, horizon)));
+    const objects = await askObjects(session, name, horizon);
+    const before = first?.objects.filter(({ database }) => database === name) ?? [];
+    snapshot.objects.push(...(before.length === 0 ? objects : sharedWith(before, objects)));
     await part(snapshot, name, "what moved", async () => {
       snapshot.moved.set(name, await movedObjects(session, horizon));
     });

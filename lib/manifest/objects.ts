@@ -103,6 +103,27 @@ function byName(rows: readonly Record<keyof ObjectAnswer | "name", string>[]): M
   return objects;
 }
 
+/**
+ * The later answers, with what is the same taken from the earlier ones: most objects stand still, and each of these is then
+ * held once and not twice.
+ */
+export function sharedWith(earlier: readonly QuestionAnswers[], later: readonly QuestionAnswers[]): QuestionAnswers[] {
+  const key = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
+  const known = new Map(earlier.map((answers) => [key(answers), answers.objects]));
+  return later.map((answers) => {
+    const objects = new Map<string, ObjectAnswer>();
+    for (const [name, before] of known.get(key(answers)) ?? []) {
+      const now = answers.objects.get(name);
+      if (now !== undefined && isEqual(before, now)) objects.set(name, before);
+    }
+    for (const [name, now] of answers.objects) if (!objects.has(name)) objects.set(name, now);
+    return { ...answers, objects };
+  });
+}
+
+const isEqual = (a: ObjectAnswer, b: ObjectAnswer) =>
+  a.digest === b.digest && a.version === b.version && a.old === b.old && a.calm === b.calm && a.object === b.object;
+
 /** Catalogs whose rows give names, types or options to the text of other objects, or are objects themselves. */
 const NAMING = [
   "pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_operator", "pg_collation", "pg_opclass", "pg_opfamily",

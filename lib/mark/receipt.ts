@@ -44,9 +44,12 @@ const PLAIN_LENGTH = 256 * 1024;
 
 /** Most of a large receipt is its manifest: that part is then gzip in base64. */
 export function formatReceipt(receipt: Receipt): string {
-  const plain = `${JSON.stringify(receipt, null, 1)}\n`;
-  if (plain.length <= PLAIN_LENGTH) return plain;
-  const packed = gzipSync(JSON.stringify(receipt.manifest), { level: 9 }).toString("base64");
+  const manifest = JSON.stringify(receipt.manifest);
+  if (manifest.length <= PLAIN_LENGTH) {
+    const plain = `${JSON.stringify(receipt, null, 1)}\n`;
+    if (plain.length <= PLAIN_LENGTH) return plain;
+  }
+  const packed = gzipSync(manifest, { level: 9 }).toString("base64");
   return `${JSON.stringify({ ...receipt, manifest: { gzip: packed } }, null, 1)}\n`;
 }
 

@@ -202,6 +202,25 @@ const CAUSES: readonly Cause[] = [
     }),
   },
   {
+    // Nothing in a backup does that.
+    pattern: /^(.*) \(PID \d+\) was terminated by signal 9/,
+    explain: (match) => ({
+      code: "RECOVERY_FAILED",
+      message: `PostgreSQL's ${match[1]} was killed, most likely by the kernel for want of memory`,
+      hint: "give this machine or container more memory",
+      about: "host",
+    }),
+  },
+  {
+    pattern: /^out of memory$|could not fork new process|could not fork startup process/,
+    explain: (match) => ({
+      code: "RECOVERY_FAILED",
+      message: `PostgreSQL lacked means during recovery: ${match.input}`,
+      hint: "give this machine or container more memory and processes",
+      about: "host",
+    }),
+  },
+  {
     pattern:
       /database files are incompatible with server|The data directory was initialized by PostgreSQL version (\S+?),/,
     explain: () => ({

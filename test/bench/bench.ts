@@ -9,8 +9,10 @@ import { backupApiCase } from "./backup-api.ts";
 import type { BenchCase } from "./case.ts";
 import { checksCase } from "./checks.ts";
 import { fleetCase } from "./fleet.ts";
+import { growthCase } from "./growth.ts";
 import { describeMachine } from "./machine.ts";
 import { markCase } from "./mark.ts";
+import { memoryCase } from "./memory.ts";
 import { floorCase, latencyCase, recoveryCase, restoreCase } from "./restore.ts";
 import { startupCase } from "./startup.ts";
 import { verifyCase } from "./verify.ts";
@@ -23,7 +25,9 @@ const CASES: readonly BenchCase[] = [
   latencyCase,
   verifyCase,
   checksCase,
+  growthCase,
   startupCase,
+  memoryCase,
   markCase,
   backupApiCase,
   fleetCase,

@@ -21,7 +21,7 @@ const AFTER = "last phase to the end of the program";
 
 export async function restoreTest(
   { lab, signal }: Bench,
-  { source, receiptFile }: Restorable,
+  { source, receiptFile }: Pick<Restorable, "source" | "receiptFile">,
   runner: "patroni" | "direct",
 ): Promise<OurRun> {
   const report = lab.path("log", `report-${runner}.json`);

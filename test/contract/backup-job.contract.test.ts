@@ -73,7 +73,7 @@ async function run(steps: Step[], env: Record<string, string> = {}, tls?: { key:
   };
   const server = tls ? createSecureServer(tls, listener) : createServer(listener);
   const port = await listen(server, 0);
-  const ended = await job(`${tls ? "https://localhost" : "http://127.0.0.1"}:${port}`, env);
+  const ended = await job(`${tls ? "https://localhost" : "http://127.0.0.1"}:${port}`, env).ended;
   return { ...ended, requests: requests.length, sent: requests, commandLines };
 }
 
@@ -98,7 +98,7 @@ const job = (url: string, env: Record<string, string> = {}) =>
       DEADLINE_SECONDS: "25",
       ...env,
     },
-  }).ended;
+  });
 
 /** The arguments and the environment of every curl that runs now, as anybody on the node can list the former. */
 function curlCommandLines(): string[] {
@@ -233,11 +233,10 @@ describe("exit code 0, when the backup that was wanted is finished", () => {
     const port = await listen(server, 0);
     await new Promise((resolve) => server.close(resolve));
     const running = job(`http://127.0.0.1:${port}`, { RETRY_SECONDS: "1" });
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await running.printed("no answer (curl exit code 7), trying again (1 of 3)");
     await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
-    const { exitCode, stdout, stderr } = await running;
+    const { exitCode, stdout, stderr } = await running.ended;
     expect(exitCode, stdout + stderr).toBe(0);
-    expect(stdout).toContain("no answer (curl exit code 7), trying again (1 of 3)");
   });
 
   test("a stanza is passed on", async () => {

@@ -179,6 +179,10 @@ describe("the end", () => {
     expect(await startProbe("forget a timer").ended).toMatchObject({ exitCode: 0, signal: null });
   });
 
+  test("many can wait for its signal without a warning", async () => {
+    expect(await startProbe("many at once").ended).toMatchObject({ stdout: "30 done\n", stderr: "" });
+  });
+
   test("a forgotten child does not outlive it", async () => {
     const { exitCode, stdout } = await startProbe("forget a child").ended;
     expect(exitCode).toBe(0);

@@ -373,6 +373,16 @@ describe("in the middle of the checks", () => {
     expect(await isUnproven()).toBe(true);
   });
 
+  test("a dump that the kernel kills for want of memory says nothing about the catalog: unverified", async () => {
+    const ended = await disturb(async () => {
+      const port = String(lab().copy.port);
+      expect((await lab().run("pkill", ["-KILL", "-f", `^[^ ]*pg_dump .*port=.?${port}`])).exitCode).toBe(0);
+    });
+    expect(ended.exitCode).toBe(21);
+    expect(ended.stderr).toMatch(/schema-dump: .*pg_dump ended with SIGKILL/);
+    expect(await readReport()).toMatchObject({ verdict: "error", error: { name: "UNVERIFIED" } });
+  });
+
   test("a server that is stopped and stays away says nothing about the data: unverified, with Patroni's reason", async () => {
     const ended = await disturb(async () => {
       await lab().copy.service.stop("SIGINT");

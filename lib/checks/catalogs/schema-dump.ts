@@ -9,7 +9,7 @@ import { inParallel } from "../../parallel.ts";
 import { type Conninfo, formatConninfo } from "../../postgres/conninfo.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE, readServerRun } from "../edge.ts";
-import { describeFailure, isAway, isDamage } from "../failure.ts";
+import { describeFailure, isAway, isDamage, OUT_OF_MEANS } from "../failure.ts";
 
 export interface Dump {
   /** Database, or `globals`. */
@@ -205,6 +205,10 @@ async function blame(
   }
   if (/lock timeout|could not obtain lock/.test(result.stderr)) {
     return { outcome: "not-run", error, hint: "another session holds a lock: see pg_locks" };
+  }
+  if (result.signal !== null || OUT_OF_MEANS.test(result.stderr)) {
+    const hint = "that says nothing about the data: see the memory and the space of this machine, and test again";
+    return { outcome: "not-run", error, hint };
   }
   try {
     const run = await edge.sql(database, readServerRun);

@@ -31,7 +31,7 @@ export const btree: Check<BtreeFacts> = {
   stage: "data",
   async collect(edge) {
     const all = await edge.relations();
-    const bytesOf = new Map(all.map((r) => [`${r.database} ${r.oid}`, r.bytes]));
+    const bytesOf = new Map(all.filter((r) => r.kind !== "i").map((r) => [`${r.database} ${r.oid}`, r.bytes]));
     const look = (indexes: readonly Relation[], rows: boolean) =>
       lookAtAll<Looked>(edge, indexes, {
         bytes: (index) => index.bytes + (rows ? (bytesOf.get(`${index.database} ${index.of}`) ?? 0) : 0),

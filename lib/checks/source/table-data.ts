@@ -44,7 +44,8 @@ export const tableData: Check<TableDataFacts> = {
   stage: "data",
   async collect(edge) {
     const relations = await edge.relations();
-    const byOid = new Map(relations.map((r) => [`${r.database} ${r.oid}`, r]));
+    const isTable = ({ kind }: Relation) => kind === "r" || kind === "m";
+    const byOid = new Map(relations.filter(isTable).map((r) => [`${r.database} ${r.oid}`, r]));
     const names = await edge.databases();
     const tables = (
       await inParallel(names, edge.jobs, (name) => edge.sql(name, (database) => listTables(database, name)))
@@ -70,7 +71,7 @@ export const tableData: Check<TableDataFacts> = {
         (t) => t.ranges.length > 0 && !here.has(JSON.stringify([t.database, t.name])),
       ),
       notCovered: relations
-        .filter((r) => ["r", "m"].includes(r.kind) && r.method !== "heap" && !r.system)
+        .filter((r) => isTable(r) && r.method !== "heap" && !r.system)
         .map((r) => ({ database: r.database, object: r.name, bytes: r.bytes, why: `access method ${r.method}` })),
     };
   },

@@ -10,7 +10,12 @@ import { asked } from "./asked.ts";
 const never = new AbortController().signal;
 
 function edgeWith(signal: AbortSignal = never): Edge {
-  const edge = { signal, failures: [], withSignal: (s: AbortSignal) => ({ ...edge, signal: s }) } as unknown as Edge;
+  const edge = {
+    signal,
+    failures: [],
+    forgetManifestAnswers: () => {},
+    withSignal: (s: AbortSignal) => ({ ...edge, signal: s }),
+  } as unknown as Edge;
   return edge;
 }
 
@@ -140,6 +145,12 @@ describe("failures", () => {
   });
   test.each(["XX000", "XX001", "XX002", "58P01", "58030", "3D000"])("%s is damage", (code) => {
     expect(isDamage(databaseError(code, "x"))).toBe(true);
+  });
+  test.each([
+    ["XX000", 'could not extend file "base/5/16384": Disk quota exceeded'],
+    ["XX000", 'could not open file "base/5/16384": Cannot allocate memory'],
+  ])("%s: %s is the machine's want, not damage", (code, message) => {
+    expect(isDamage(databaseError(code, message))).toBe(false);
   });
   test("a broken connection of node-postgres is the server's absence", () => {
     expect(isAway(new Error("Connection terminated unexpectedly"))).toBe(true);

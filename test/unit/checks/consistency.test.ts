@@ -146,13 +146,36 @@ describe("schema-dump", () => {
 });
 
 describe("server-stayed-up", () => {
-  const run = { postmasterStartedAt: "2026-11-22 10:00:06+00", checkpointer: "7 since 10:00:06" };
-  const facts = { begin: run, end: run, error: null, crash_seen: false, sessions_lost: 0 };
+  const run = {
+    postmasterStartedAt: "2026-11-22 10:00:06+00",
+    checkpointer: "7 since 10:00:06",
+    dataDirectory: "/pg/data",
+    killedForMemory: 3,
+  };
+  const facts = {
+    begin: run,
+    end: run,
+    error: null,
+    crash_seen: false,
+    sessions_lost: 0,
+    killed_for_memory: 0,
+    free_bytes: 2 ** 30,
+  };
+  const recovered = { ...run, checkpointer: "9 since 10:01:00" };
 
   test.each([
     { change: {}, status: "pass", why: "the same run from begin to end" },
-    { change: { end: { ...run, postmasterStartedAt: "2026-11-22 10:01:00+00" } }, status: "fail", why: "restarted" },
-    { change: { end: { ...run, checkpointer: "9 since 10:01:00" } }, status: "fail", why: "crashed and recovered" },
+    {
+      change: { end: { ...run, postmasterStartedAt: "2026-11-22 10:01:00+00" } },
+      status: "fail",
+      why: "restarted",
+    },
+    { change: { end: recovered }, status: "fail", why: "crashed and recovered" },
+    { change: { end: recovered, killed_for_memory: null, free_bytes: null }, status: "fail", why: "nothing is known" },
+    { change: { end: recovered, killed_for_memory: 1 }, status: "unverified", why: "a process was killed for memory" },
+    { change: { crash_seen: true, free_bytes: 0 }, status: "unverified", why: "the volume is full" },
+    { change: { crash_seen: true, end: null, error: "x" }, status: "fail", why: "crashed and did not come back" },
+    { change: { killed_for_memory: 1, free_bytes: 0 }, status: "pass", why: "it was something else that was killed" },
     { change: { crash_seen: true }, status: "fail", why: "a session was ended by a crash" },
     { change: { end: null, error: "ECONNREFUSED" }, status: "unverified", why: "stopped" },
     { change: { sessions_lost: 1 }, status: "unverified", why: "a session was broken" },

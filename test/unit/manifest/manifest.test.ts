@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { compareObjects } from "../../../lib/manifest/compare.ts";
 import type { Snapshot, TableAnswer } from "../../../lib/manifest/manifest.ts";
-import type { ObjectAnswer, QuestionAnswers } from "../../../lib/manifest/objects.ts";
+import { type ObjectAnswer, type QuestionAnswers, sharedWith } from "../../../lib/manifest/objects.ts";
 import { mergeSnapshots } from "../../../lib/manifest/schema.ts";
 import type { RangeDigest } from "../../../lib/manifest/table-data.ts";
 
@@ -38,6 +38,22 @@ const tables = (objects: Record<string, ObjectAnswer>, problem?: string): Questi
 
 const merge = (first: Partial<Snapshot>, second: Partial<Snapshot>) =>
   mergeSnapshots(BASIS, { ...empty(), ...first }, { ...empty(), ...second }, "1010");
+
+test("later answers are themselves, with what is the same held once", () => {
+  const first = tables({ same: object("a"), changed: object("b"), older: object("c"), gone: object("d") });
+  const second = tables({
+    new: object("e"),
+    same: object("a"),
+    changed: object("b2"),
+    older: object("c", { old: false }),
+  });
+  const [shared] = sharedWith([{ ...first, question: "roles" }, first], [second]) as [QuestionAnswers];
+  expect({ ...shared, objects: Object.fromEntries(shared.objects) }).toEqual({
+    ...second,
+    objects: Object.fromEntries(second.objects),
+  });
+  expect(shared.objects.get("same")).toBe(first.objects.get("same"));
+});
 
 describe("objects", () => {
   test("an object stood still when neither its text nor a row behind it changed, and nothing it borrows from moved", () => {

@@ -93,12 +93,37 @@ describe("a failure is explained in one line", () => {
       "RECOVERY_FAILED",
       "unexpected data beyond EOF in block 448",
     ],
+    ["out of memory", "RECOVERY_FAILED", "PostgreSQL lacked means during recovery: out of memory"],
+    [
+      "could not fork new process for connection: Resource temporarily unavailable",
+      "RECOVERY_FAILED",
+      "lacked means during recovery: could not fork new process",
+    ],
     ["something nobody has seen yet", "RECOVERY_FAILED", "something nobody has seen yet"],
   ])("%s", (message, code, says) => {
     const said = fatal(message);
     const explanation = explainFailure(said, read(said), context);
     expect(explanation.code).toBe(code);
     expect(explanation.message).toContain(says);
+  });
+
+  test("a process that the kernel killed lies at the host", () => {
+    const said = [
+      "2026-11-23 00:09:51.951 UTC [200] 00000 LOG:  startup process (PID 206) was terminated by signal 9: Killed",
+      "2026-11-23 00:09:51.951 UTC [200] 00000 LOG:  terminating any other active server processes",
+    ];
+    expect(explainFailure(said, read(said), context)).toMatchObject({
+      message: "PostgreSQL's startup process was killed, most likely by the kernel for want of memory",
+      about: "host",
+    });
+  });
+
+  test("WAL that ends with garbage is no want of memory", () => {
+    const said = [
+      "2026-11-23 00:09:51.951 UTC [206] 00000 LOG:  out of memory while trying to decode a record of length 1835103776",
+      ...fatal("something nobody has seen yet"),
+    ];
+    expect(explainFailure(said, read(said), context).message).toContain("something nobody has seen yet");
   });
 
   test("a full disk is the cause of whatever else went wrong", () => {

@@ -25,7 +25,7 @@ const result = (checks: CheckResult[]): VerifyResult => ({
   coverage: { databases: 2 },
   rpoMs: 1500,
   serverVersion: "15.18",
-  run: { postmasterStartedAt: "x", checkpointer: "y" },
+  run: { postmasterStartedAt: "x", checkpointer: "y", dataDirectory: null, killedForMemory: null },
   startedAt: new Date("2026-11-22T10:00:08Z"),
   durationMs: 1000,
 });
