@@ -352,14 +352,15 @@ class Bootstrap {
 
   private async phase<T>(name: PhaseName, work: (phase: { bytes?: number }) => Promise<T>): Promise<T> {
     this.signal.throwIfAborted();
-    if (this.state) {
-      this.state.phase = name;
-      await writeUnproven(this.paths.datadir, this.state);
-    }
     const phase: Report["phases"][number] = { name, started_at: new Date().toISOString(), duration_ms: 0 };
     const startedAt = performance.now();
     this.report.phases.push(phase);
-    if (this.state) await this.writeReport();
+    if (this.state) {
+      const state = this.state;
+      state.phase = name;
+      const { datadir } = this.paths;
+      await inParallel([() => writeUnproven(datadir, state), () => this.writeReport()], 2, (write) => write());
+    }
     try {
       return await work(phase);
     } finally {

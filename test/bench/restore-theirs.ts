@@ -295,6 +295,7 @@ const FLOOR_SETTINGS = {
   autovacuum: "off",
   checkpoint_timeout: "1d",
   max_wal_size: "1TB",
+  wal_recycle: "off",
   archive_mode: "off",
   listen_addresses: "",
   // Recovery demands one; every segment is in pg_wal.
@@ -320,6 +321,7 @@ export async function floor({ lab, signal }: Bench, { source, receipt, segments 
     `--target=${receipt.target.time}`,
     "--target-action=promote",
     "--archive-mode=off",
+    "--buffer-size=64KiB", // as bootstrap has it, for the recovery
     `--process-max=${PROCESS_MAX}`,
     "restore",
   ]);

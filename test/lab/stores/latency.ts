@@ -50,16 +50,17 @@ function relay(from: Socket, to: Socket, delayMs: number, firstMs: number): void
     setTimeout(() => queue.shift()?.(), Math.max(0, last - now));
   };
   const queue: (() => void)[] = [];
+  const readOn = () => {
+    if (from.isPaused() && inFlight < IN_FLIGHT && !to.writableNeedDrain) from.resume();
+  };
+  to.on("drain", readOn).once("close", readOn);
   from.on("data", (piece: Buffer) => {
     inFlight += piece.length;
     if (inFlight > IN_FLIGHT) from.pause();
     later(() => {
       inFlight -= piece.length;
-      if (from.isPaused() && inFlight < IN_FLIGHT) from.resume();
-      if (!to.destroyed && !to.write(piece)) {
-        from.pause();
-        to.once("drain", () => from.resume());
-      }
+      if (!to.destroyed && !to.write(piece)) from.pause();
+      readOn();
     });
   });
   from.once("end", () => later(() => to.end()));
