@@ -214,3 +214,10 @@ export function replayFraction(plan: Plan, lsn: string | null, segmentSize: numb
   if (compareLsn(lsn, plan.backup.start_lsn) < 0 || end <= start) return 0;
   return Math.min(1, Number(lsnToBigInt(lsn) - start) / Number(end - start));
 }
+
+/** WAL from the backup's start to the end of the segment of the target; null where that end cannot be known. */
+export function walBytes({ wal }: Pick<Plan, "wal">, segmentSize: number): number | null {
+  const [first, last] = [wal.first, wal.last].map((name) => (name === null ? null : parseWalName(name, segmentSize)));
+  if (first == null || last == null) return null;
+  return Number(last.segment - first.segment + 1n) * segmentSize;
+}

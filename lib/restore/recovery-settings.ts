@@ -14,7 +14,8 @@ export function recoverySettings(
 ): Record<string, string> {
   const unsynced = !sync || isSyncedByInitdb(links);
   return {
-    shared_buffers: `${sharedBuffers(memoryBytes, backup.size_bytes)}MB`,
+    shared_buffers: `${sharedBuffers(memoryBytes)}MB`,
+    ...WRITTEN_BESIDE,
     ...(unsynced ? UNSYNCED : {}),
     wal_recycle: "off", // kept for new WAL, the replayed would be up to 1 GB of old bytes to be flushed and handed over
     // The copy is as large as the backup and was written a moment ago: from the page cache a block comes faster than its
@@ -39,15 +40,24 @@ const UNSYNCED = {
 };
 
 /**
- * A quarter of the memory, as PostgreSQL's documentation has it, up to what the whole copy and what replay adds to it take: a
- * page that replay finds there is neither read nor written again and again. At least what the smallest pod can bear.
+ * Replay is one process. What it leaves in its buffers is written by another one, on another processor, before replay needs
+ * the room and before the checkpoint at the end, for which everybody waits: all that there is, a hundred times a second.
  */
-function sharedBuffers(memoryBytes: number, copyBytes: number): number {
-  const wanted = Math.max(128 * MB, copyBytes * 1.25);
-  return Math.max(16, Math.floor(Math.min(memoryBytes / 4, wanted, LARGEST_BUFFERS) / MB));
-}
+const WRITTEN_BESIDE = {
+  bgwriter_delay: "10ms",
+  bgwriter_lru_maxpages: "1073741823",
+  bgwriter_lru_multiplier: "10",
+};
 
-const LARGEST_BUFFERS = 4096 * MB;
+/**
+ * Few, however much memory there is: the background writer only writes what is about to be replaced, the kernel's cache
+ * holds the copy anyway, and large buffers are new memory that replay must touch page by page. On 777 MB with 58 WAL
+ * segments recovery and its last checkpoint took 6.1 s with 64 MB, 6.3 s with 128 MB, 7.1 s with 256 MB and 9.0 s with
+ * 971 MB, which held all of it. The smallest pod bears a quarter of its memory.
+ */
+const sharedBuffers = (memoryBytes: number) => Math.max(16, Math.floor(Math.min(memoryBytes / 4, MOST_BUFFERS) / MB));
+
+const MOST_BUFFERS = 64 * MB;
 
 /**
  * `initdb --sync-only` follows the links that PostgreSQL makes itself, pg_wal and the tablespaces, and no others

@@ -14,7 +14,7 @@ import { parseWalName, walName } from "../postgres/lsn.ts";
 import { describeTarget } from "../postgres/target.ts";
 import type { Report } from "../report/report.ts";
 import { formatDuration } from "../units.ts";
-import { type Plan, replayFraction } from "./plan.ts";
+import { type Plan, replayFraction, walBytes } from "./plan.ts";
 import { repositoryHint } from "./repository-error.ts";
 import { explainFailure, type FailureContext, lastArchiveError, unreachedTarget } from "./server-log.ts";
 
@@ -37,6 +37,12 @@ export interface RecoveryInput {
   log: Log;
 }
 
+/**
+ * Keeping track of what sessions may see takes replay eight percent longer, and only serves to show the time of the last
+ * replayed commit. What is replayed in half a minute is seen by its LSN alone.
+ */
+const WATCHED_FROM_BYTES = 4 * 1024 ** 3;
+
 /** Starts the postmaster; resolves when replay is over and promotion has begun. */
 export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
   const configured = (name: string) => configuredSetting(input.plan.binDir, input.directory, name);
@@ -54,7 +60,9 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     shared_preload_libraries: libraries,
     ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
   };
-  const first = await runUntilPromotion(input, { ...settings, hot_standby: "on" }, control.walSegmentSize);
+  const bytes = walBytes(input.plan, control.walSegmentSize);
+  const hotStandby = bytes === null || bytes > WATCHED_FROM_BYTES ? "on" : "off";
+  const first = await runUntilPromotion(input, { ...settings, hot_standby: hotStandby }, control.walSegmentSize);
   if (first !== "insufficient settings") return first;
   // The source raised a setting after the backup; the WAL says so only while it is replayed. Without hot standby
   // PostgreSQL does not compare (PostgreSQL 15, CheckRequiredParameterValues), at the price of less progress to show.

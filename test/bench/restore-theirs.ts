@@ -284,8 +284,8 @@ export interface Floor {
 }
 
 /**
- * Every setting that makes recovery of an instance that nobody keeps faster: nothing is flushed to the disk and nothing
- * written twice, there is no checkpoint before the end, nobody reads meanwhile.
+ * Every setting that makes recovery of an instance that nobody keeps faster: nothing is flushed to the disk, there is no
+ * checkpoint before the end, nobody reads meanwhile, and another process writes what replay leaves in few buffers.
  */
 const FLOOR_SETTINGS = {
   fsync: "off",
@@ -296,6 +296,12 @@ const FLOOR_SETTINGS = {
   checkpoint_timeout: "1d",
   max_wal_size: "1TB",
   wal_recycle: "off",
+  shared_buffers: "64MB",
+  bgwriter_delay: "10ms",
+  bgwriter_lru_maxpages: "1073741823",
+  bgwriter_lru_multiplier: "10",
+  bgwriter_flush_after: "0",
+  checkpoint_flush_after: "0",
   archive_mode: "off",
   listen_addresses: "",
   // Recovery demands one; every segment is in pg_wal.

@@ -11,6 +11,7 @@ import {
   replayFraction,
   reportBackup,
   restoreArguments,
+  walBytes,
   walRange,
   walSpace,
 } from "../../../lib/restore/plan.ts";
@@ -158,4 +159,13 @@ test("a plan is readable and its progress is a share of the way", () => {
   expect(replayFraction(plan, "0/70000D8", SEGMENT)).toBe(0);
   expect(replayFraction(plan, "0/A000000", SEGMENT)).toBe(1);
   expect(replayFraction(plan, "0/8800000", SEGMENT)).toBeCloseTo(0.5, 2);
+});
+
+test.each([
+  ["000000010000000000000007", "000000010000000000000007", 1],
+  ["000000010000000000000007", "00000003000000010000000A", 260],
+  ["000000010000000000000007", null, null],
+])("from %s to %s there are %s segments of WAL", (first, last, segments) => {
+  const wal = { first, last, archiveMax: null, missing: [] };
+  expect(walBytes({ wal }, SEGMENT)).toBe(segments === null ? null : segments * SEGMENT);
 });
