@@ -83,11 +83,19 @@ export async function main<const N extends OptionName>(script: Script<N>): Promi
     writeBug(error);
     process.exit(INTERNAL_EXIT_CODE);
   });
+  // Node ends with 0 when nothing is left to wait for, even if the script still waits.
+  let isDone = false;
+  process.once("exit", (code) => {
+    if (code !== 0 || isDone) return;
+    writeBug(new Error("it waited for something that could no longer come"));
+    process.exitCode = INTERNAL_EXIT_CODE;
+  });
   try {
     process.exitCode = await runScript(script, process.argv.slice(2), stop.signal, (limitMs) => {
       // The most that a timer can wait; more would fire at once.
       cleanUpLimitMs = Math.min(limitMs, 2 ** 31 - 1);
     });
+    isDone = true;
   } finally {
     clearTimeout(hardExit);
     killAllChildren();
