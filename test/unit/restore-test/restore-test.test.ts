@@ -3,13 +3,15 @@ import { parse } from "yaml";
 import { RestoreError } from "../../../lib/errors.ts";
 import type { Settings } from "../../../lib/options.ts";
 import { newReport, type Report } from "../../../lib/report/report.ts";
-import { HOOK_OPTIONS, type HookOption, hooksConfig, throwawayEnvironment } from "../../../lib/restore-test/hooks.ts";
+import { hooksConfig, throwawayEnvironment } from "../../../lib/restore-test/hooks.ts";
 import { type Ending, judgeEnding } from "../../../lib/restore-test/judge.ts";
 import { dcsPrefix, longestSocketPath, makeLayout } from "../../../lib/restore-test/layout.ts";
+import { HOOK_OPTIONS, type HookOption } from "../../../lib/restore-test/options.ts";
 import { renderPatroniConfig, serverSettings } from "../../../lib/restore-test/patroni-config.ts";
 import { complaintText, isComplaint, parseHookEvent, printedError } from "../../../lib/restore-test/relay.ts";
 import { patience, pause, withLimit } from "../../../lib/restore-test/wait.ts";
 import { loadSettings } from "../../../lib/settings.ts";
+import { parseSettingsFile } from "../../../lib/settings-file.ts";
 
 const SYSTEM_IDENTIFIER = "7283000000000000001";
 
@@ -164,7 +166,7 @@ describe("what the hooks are told", () => {
     const again = loadSettings<HookOption | "receipt" | "logFormat">([...HOOK_OPTIONS, "receipt", "logFormat"], [], {
       flags: {},
       environment: {},
-      file: { path: "hooks.yml", text },
+      file: parseSettingsFile("hooks.yml", text),
     });
     expect(again).toEqual({ ...settings(given), receipt: "/x y/receipt.json", logFormat: "json" });
   });
