@@ -9,7 +9,7 @@ import { dcsPrefix, longestSocketPath, makeLayout } from "../../../lib/restore-t
 import { HOOK_OPTIONS, type HookOption } from "../../../lib/restore-test/options.ts";
 import { renderPatroniConfig, serverSettings } from "../../../lib/restore-test/patroni-config.ts";
 import { complaintText, isComplaint, parseHookEvent, printedError } from "../../../lib/restore-test/relay.ts";
-import { patience, pause, withLimit } from "../../../lib/restore-test/wait.ts";
+import { makeBell, patience, pause, withLimit } from "../../../lib/restore-test/wait.ts";
 import { loadSettings } from "../../../lib/settings.ts";
 import { parseSettingsFile } from "../../../lib/settings-file.ts";
 
@@ -270,6 +270,26 @@ describe("waiting", () => {
     stop.abort(new RestoreError("INTERRUPTED", "ended by SIGINT"));
     await expect(waiting).rejects.toMatchObject({ code: "INTERRUPTED" });
     await expect(pause(1, stop.signal)).rejects.toMatchObject({ code: "INTERRUPTED" });
+  });
+
+  test("is ended by a bell, which is also heard when it rang before", async () => {
+    const signal = new AbortController().signal;
+    const bell = makeBell();
+    const waiting = bell.wait(60_000, signal);
+    bell.ring();
+    await waiting;
+    bell.ring();
+    await bell.wait(60_000, signal);
+    // Heard once only.
+    await expect(
+      withLimit(
+        signal,
+        5,
+        () => new Error("silence"),
+        (limited) => bell.wait(60_000, limited),
+      ),
+    ).rejects.toThrow("silence");
+    await bell.wait(1, signal);
   });
 
   test("a limit ends work with its own reason", async () => {
