@@ -2,6 +2,7 @@ import { chmodSync, readdirSync, readFileSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import { dirname, resolve } from "node:path";
 import { defineConfig } from "rolldown";
+import { oneFile } from "./one-file.mjs";
 
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
 
@@ -25,8 +26,7 @@ const rawText = {
 const builtins = {
   name: "built-in modules on demand",
   resolveId: {
-    // All but the one that the bundle itself begins with.
-    handler: (id) => (isBuiltin(id) && id !== "node:module" ? `\0builtin:${id}` : null),
+    handler: (id) => (isBuiltin(id) ? `\0builtin:${id}` : null),
   },
   load: {
     filter: { id: /^\0builtin:/ },
@@ -62,18 +62,22 @@ export default readdirSync("scripts")
       moduleTypes: { ".yml": "text" },
       transform: { define: { "process.env.PATRONI_RESTORE_VERSION": JSON.stringify(version) } },
       output: {
-        file: `dist/${file.replace(/\.ts$/, ".mjs")}`,
-        format: "esm",
-        codeSplitting: false,
+        dir: "dist",
+        entryFileNames: "[name].mjs",
+        format: "cjs",
         minify: true,
+        comments: false,
       },
       plugins: [
         rawText,
         builtins,
         noCloudflare,
+        oneFile,
         {
           name: "run bit",
-          writeBundle: (options) => chmodSync(options.file ?? "", 0o755),
+          writeBundle: ({ dir }, bundle) => {
+            for (const name of Object.keys(bundle)) chmodSync(`${dir}/${name}`, 0o755);
+          },
         },
       ],
     }),

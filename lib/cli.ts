@@ -3,7 +3,7 @@
 import { setMaxListeners } from "node:events";
 import { Command, CommanderError, Option as CommanderOption } from "commander";
 import { EXIT_CODES, formatError, INTERNAL_EXIT_CODE, RestoreError } from "./errors.ts";
-import { killAllChildren } from "./io/command.ts";
+import { killAllChildren } from "./io/children.ts";
 import { exists, readTextOrExplain } from "./io/files.ts";
 import { openLog } from "./io/terminal.ts";
 import type { Log } from "./log.ts";
@@ -16,7 +16,7 @@ import {
   type OptionName,
   type Settings,
 } from "./options.ts";
-import { didYouMean, isFileOnly, isList, loadSettings } from "./settings.ts";
+import { didYouMean, isFileOnly, isList, loadSettings, type SettingsFile } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
 export const DEFAULT_CONFIG = "/etc/patroni-restore.yml";
@@ -83,11 +83,19 @@ export async function main<const N extends OptionName>(script: Script<N>): Promi
     writeBug(error);
     process.exit(INTERNAL_EXIT_CODE);
   });
+  // Node ends with 0 when nothing is left to wait for, even if the script still waits.
+  let isDone = false;
+  process.once("exit", (code) => {
+    if (code !== 0 || isDone) return;
+    writeBug(new Error("it waited for something that could no longer come"));
+    process.exitCode = INTERNAL_EXIT_CODE;
+  });
   try {
     process.exitCode = await runScript(script, process.argv.slice(2), stop.signal, (limitMs) => {
       // The most that a timer can wait; more would fire at once.
       cleanUpLimitMs = Math.min(limitMs, 2 ** 31 - 1);
     });
+    isDone = true;
   } finally {
     clearTimeout(hardExit);
     killAllChildren();
@@ -121,7 +129,7 @@ async function runScript<N extends OptionName>(
       settings,
       flags: parsed.flags,
       operands: parsed.operands,
-      log: openLog(settings.logFormat),
+      log: await openLog(settings.logFormat),
       signal,
       endWithin,
       print: (text) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`),
@@ -144,11 +152,13 @@ function allOptions<N extends OptionName>(script: Script<N>): OptionName[] {
   return [...new Set<OptionName>([...script.options, ...COMMON_OPTIONS])];
 }
 
-async function readSettingsFile(config: string | undefined): Promise<{ path: string; text: string } | undefined> {
-  const path = config ?? process.env.RESTORE_CONFIG;
-  if (path !== undefined) return { path, text: await readTextOrExplain(path, "settings file") };
-  if (!(await exists(DEFAULT_CONFIG))) return undefined;
-  return { path: DEFAULT_CONFIG, text: await readTextOrExplain(DEFAULT_CONFIG, "settings file") };
+async function readSettingsFile(config: string | undefined): Promise<SettingsFile | undefined> {
+  const given = config ?? process.env.RESTORE_CONFIG;
+  if (given === undefined && !(await exists(DEFAULT_CONFIG))) return undefined;
+  const path = given ?? DEFAULT_CONFIG;
+  const text = await readTextOrExplain(path, "settings file");
+  const { parseSettingsFile } = await import("./settings-file.ts");
+  return parseSettingsFile(path, text);
 }
 
 interface ParsedArguments {

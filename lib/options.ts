@@ -56,20 +56,30 @@ function pair(text: string): [string, string] {
 
 type Defaulted<T> = Option<T> & { fallback: string | boolean };
 
-function option<T>(placeholder: string | null, help: string, schema: z.ZodType<T>, fallback: undefined): Option<T>;
+/** Its schema is made when it is first used: a start needs few of them, and all together cost more than all else here. */
+function option<T>(placeholder: string | null, help: string, make: () => z.ZodType<T>, fallback: undefined): Option<T>;
 function option<T>(
   placeholder: string | null,
   help: string,
-  schema: z.ZodType<T>,
+  make: () => z.ZodType<T>,
   fallback: string | boolean,
 ): Defaulted<T>;
 function option<T>(
   placeholder: string | null,
   help: string,
-  schema: z.ZodType<T>,
+  make: () => z.ZodType<T>,
   fallback?: string | boolean,
 ): Option<T> {
-  return { placeholder, help, schema, ...(fallback === undefined ? {} : { fallback }) };
+  let schema: z.ZodType<T> | undefined;
+  return {
+    placeholder,
+    help,
+    get schema() {
+      schema ??= make();
+      return schema;
+    },
+    ...(fallback === undefined ? {} : { fallback }),
+  };
 }
 
 const nonEmpty = converted((value) => {
@@ -96,21 +106,21 @@ const pairList = z.preprocess(
   z.array(converted(pair), { error: "is not a list of NAME=/PATH" }),
 );
 
-const text = (placeholder: string, help: string) => option(placeholder, help, nonEmpty, undefined);
+const text = (placeholder: string, help: string) => option(placeholder, help, () => nonEmpty, undefined);
 const textWithDefault = (placeholder: string, help: string, fallback: string) =>
-  option(placeholder, help, nonEmpty, fallback);
-const optionalNumber = (help: string) => option("N", help, converted(wholeNumber(1)), undefined);
-const number = (help: string, fallback: number) => option("N", help, converted(wholeNumber(1)), String(fallback));
+  option(placeholder, help, () => nonEmpty, fallback);
+const optionalNumber = (help: string) => option("N", help, () => converted(wholeNumber(1)), undefined);
+const number = (help: string, fallback: number) => option("N", help, () => converted(wholeNumber(1)), String(fallback));
 /** A limit of a wait: never 0, which timers take for none, nor beyond the 24.8 days that a timer can count. */
-const duration = (help: string, fallback: string) => option("DURATION", help, converted(parseLimit), fallback);
-const age = (help: string, fallback: string) => option("DURATION", help, converted(parseDuration), fallback);
-const size = (help: string, fallback: string) => option("SIZE", help, converted(parseSize), fallback);
-const flag = (help: string) => option(null, help, truth, false);
+const duration = (help: string, fallback: string) => option("DURATION", help, () => converted(parseLimit), fallback);
+const age = (help: string, fallback: string) => option("DURATION", help, () => converted(parseDuration), fallback);
+const size = (help: string, fallback: string) => option("SIZE", help, () => converted(parseSize), fallback);
+const flag = (help: string) => option(null, help, () => truth, false);
 const anyOf = <T extends string>(choices: readonly T[], help: string) =>
-  option(choices.join("|"), help, oneOf(choices), undefined);
+  option(choices.join("|"), help, () => oneOf(choices), undefined);
 const choice = <const T extends string>(choices: readonly T[], help: string, fallback: NoInfer<T>) =>
-  option(choices.join("|"), help, oneOf(choices), fallback);
-const pairs = (placeholder: string, help: string) => option(placeholder, help, pairList, undefined);
+  option(choices.join("|"), help, () => oneOf(choices), fallback);
+const pairs = (placeholder: string, help: string) => option(placeholder, help, () => pairList, undefined);
 
 /** A query whose result the restored instance must give as the source gave it (settings file, `queries`). */
 export const querySchema = z.strictObject({
@@ -204,7 +214,7 @@ export const OPTIONS = {
   manifestBudget: option(
     "SIZE|full",
     "how much of the source's tables is read for the receipt, before the marker and again after it; full reads all",
-    converted((value): number | "full" => (value === "full" ? value : parseSize(value))),
+    () => converted((value): number | "full" => (value === "full" ? value : parseSize(value))),
     "64MB",
   ),
   manifestTimeout: duration(
@@ -219,10 +229,11 @@ export const OPTIONS = {
   testId: option(
     "ID",
     "name of the restore test, eight hexadecimal digits; random by default",
-    converted((value) => {
-      if (!/^[0-9a-f]{8}$/.test(value)) throw new Error(`"${value}" is not eight hexadecimal digits`);
-      return value;
-    }),
+    () =>
+      converted((value) => {
+        if (!/^[0-9a-f]{8}$/.test(value)) throw new Error(`"${value}" is not eight hexadecimal digits`);
+        return value;
+      }),
     undefined,
   ),
   deadline: duration("limit for the whole restore test", "24h"),
@@ -240,7 +251,7 @@ export const OPTIONS = {
     schema: z.array(querySchema),
     fileOnly: true,
   } satisfies Option<UserQuery[]> as Option<UserQuery[]>,
-  listen: option("HOST:PORT", "where the API listens", converted(parseListen), "127.0.0.1:8081"),
+  listen: option("HOST:PORT", "where the API listens", () => converted(parseListen), "127.0.0.1:8081"),
   stateDir: textWithDefault("DIR", "where the API keeps its journal", "/var/lib/patroni-restore"),
   tokenFile: text("FILE", "bearer tokens of the API, one on each line; read again when it changes"),
   tlsCertFile: text("FILE", "certificate of the API with its chain (PEM); read again when it changes"),
@@ -301,7 +312,7 @@ export const OPTIONS = {
   } satisfies Option<Record<string, number>> as Option<Record<string, number>>,
   maxWeight: optionalNumber("weight of the restore tests in progress together; a service weighs 1 unless it says more"),
   pauseFile: text("FILE", "while this file exists no test starts"),
-  url: option("URL", "where a running fleet answers", httpUrl, "http://127.0.0.1:8081"),
+  url: option("URL", "where a running fleet answers", () => httpUrl, "http://127.0.0.1:8081"),
   dryRun: flag("say what would be done and change nothing"),
   json: flag("print the result as JSON on standard output"),
   logFormat: choice(["text", "json"], "form of the log on standard error; one JSON object per line with json", "text"),

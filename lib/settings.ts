@@ -1,7 +1,6 @@
 /** Flags > environment > settings file > defaults, all problems at once, unknown names refused with the nearest right one. */
 
-import { LineCounter, parseDocument } from "yaml";
-import { combineProblems, messageOf, RestoreError } from "./errors.ts";
+import { combineProblems, RestoreError } from "./errors.ts";
 import { environmentName, kebab, OPTIONS, type Option, type OptionName, type Settings, snake } from "./options.ts";
 
 export interface SettingsSources {
@@ -9,15 +8,21 @@ export interface SettingsSources {
   flags: Readonly<Record<string, unknown>>;
   environment: Readonly<Record<string, string | undefined>>;
   /** The settings file, when there is one. */
-  file?: { path: string; text: string };
+  file?: SettingsFile;
 }
 
-interface Problem {
+/** As `settings-file.ts` reads it. */
+export interface SettingsFile {
+  values: ReadonlyMap<string, { value: unknown; where: string }>;
+  problems: readonly Problem[];
+}
+
+export interface Problem {
   message: string;
   hint?: string | undefined;
 }
 
-const NAMES = Object.keys(OPTIONS) as OptionName[];
+export const NAMES = Object.keys(OPTIONS) as OptionName[];
 
 /** Throws SETTINGS_INVALID with every problem of every source. */
 export function loadSettings<N extends OptionName>(
@@ -25,8 +30,8 @@ export function loadSettings<N extends OptionName>(
   required: readonly N[],
   sources: SettingsSources,
 ): Settings<N> {
-  const problems: Problem[] = [];
-  const file = sources.file === undefined ? new Map() : readFileKeys(sources.file, problems);
+  const problems: Problem[] = [...(sources.file?.problems ?? [])];
+  const file = sources.file?.values;
   const environment = readEnvironment(sources.environment, problems);
   const settings: Record<string, unknown> = {};
   for (const name of names) {
@@ -36,9 +41,7 @@ export function loadSettings<N extends OptionName>(
         ? { value: sources.flags[name], where: `--${kebab(name)}` }
         : environment.has(name)
           ? { value: environment.get(name), where: environmentName(name) }
-          : file.has(name)
-            ? { value: file.get(name).value, where: file.get(name).where }
-            : { value: option.fallback, where: "default" };
+          : (file?.get(name) ?? { value: option.fallback, where: "default" });
     if (given.value === undefined) {
       if (required.includes(name)) {
         problems.push({
@@ -79,51 +82,6 @@ function readEnvironment(environment: SettingsSources["environment"], problems: 
     }
   }
   return result;
-}
-
-function readFileKeys(file: { path: string; text: string }, problems: Problem[]) {
-  const result = new Map<string, { value: unknown; where: string }>();
-  const lineCounter = new LineCounter();
-  const document = parseDocument(file.text, { lineCounter, prettyErrors: false });
-  const place = (offset: number | undefined) => {
-    const { line, col } = lineCounter.linePos(offset ?? 0);
-    return `${file.path}:${line}:${col}`;
-  };
-  for (const error of document.errors) problems.push({ message: `${place(error.pos[0])}: ${error.message}` });
-  if (document.errors.length > 0 || document.contents === null) return result;
-  const byKey = new Map(NAMES.map((name) => [snake(name), name]));
-  const items = (document.contents as { items?: { key: { value: unknown; range?: [number] }; value: unknown }[] })
-    .items;
-  let values: unknown;
-  try {
-    values = document.toJS();
-  } catch (error) {
-    // An alias without its anchor, or too many of them.
-    problems.push({ message: `${file.path}: ${messageOf(error)}` });
-    return result;
-  }
-  if (!Array.isArray(items) || typeof values !== "object" || values === null || Array.isArray(values)) {
-    problems.push({ message: `${file.path}:1:1: the settings file is not a mapping of keys to values` });
-    return result;
-  }
-  for (const { key, value: node } of items) {
-    const text = String(key.value);
-    const where = `${place(key.range?.[0])}: ${text}`;
-    const name = byKey.get(text);
-    if (name === undefined) {
-      problems.push({ message: `${where} is not a setting`, hint: didYouMean(text, [...byKey.keys()]) });
-      continue;
-    }
-    const value = (values as Record<string, unknown>)[text];
-    if (value !== null) result.set(name, { value: asWritten(node, value), where });
-  }
-  return result;
-}
-
-/** A restore point called 0123 or 1e3 is no number; YAML would change it. */
-function asWritten(node: unknown, value: unknown): unknown {
-  const { source } = (node ?? {}) as { source?: unknown };
-  return typeof value === "number" && typeof source === "string" ? source : value;
 }
 
 export function isFileOnly(name: OptionName): boolean {

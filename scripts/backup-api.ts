@@ -2,4 +2,4 @@
 /** The backup sidecar: an HTTP API around pgBackRest, next to the database. */
 import { start } from "../lib/start.ts";
 
-await start(() => import("../lib/scripts/backup-api.ts"));
+void start(() => import("../lib/scripts/backup-api.ts"));

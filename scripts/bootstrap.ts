@@ -5,4 +5,4 @@
  */
 import { start } from "../lib/start.ts";
 
-await start(() => import("../lib/scripts/bootstrap.ts"));
+void start(() => import("../lib/scripts/bootstrap.ts"));

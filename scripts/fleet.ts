@@ -2,4 +2,4 @@
 /** The scheduler: restore tests of a fleet of services, all the time. */
 import { start } from "../lib/start.ts";
 
-await start(() => import("../lib/scripts/fleet.ts"));
+void start(() => import("../lib/scripts/fleet.ts"));

@@ -7,4 +7,4 @@
  */
 import { start } from "../lib/start.ts";
 
-await start(() => import("../lib/scripts/post-bootstrap.ts"));
+void start(() => import("../lib/scripts/post-bootstrap.ts"));

@@ -2,4 +2,4 @@
 /** For people: what a restore would do, and everything that would go wrong. Changes nothing. */
 import { start } from "../lib/start.ts";
 
-await start(() => import("../lib/scripts/preflight.ts"));
+void start(() => import("../lib/scripts/preflight.ts"));

@@ -11,12 +11,12 @@ import { start } from "../lib/start.ts";
 switch (process.argv[2]) {
   case "bootstrap":
     process.argv.splice(2, 1);
-    await start(() => import("../lib/scripts/bootstrap.ts"));
+    void start(() => import("../lib/scripts/bootstrap.ts"));
     break;
   case "post-bootstrap":
     process.argv.splice(2, 1);
-    await start(() => import("../lib/scripts/post-bootstrap.ts"));
+    void start(() => import("../lib/scripts/post-bootstrap.ts"));
     break;
   default:
-    await start(() => import("../lib/scripts/restore-test.ts"));
+    void start(() => import("../lib/scripts/restore-test.ts"));
 }

@@ -11,9 +11,8 @@ import { configuredSetting, findBinDir, readControlData, startPrivatePostmaster 
 import type { Log } from "../log.ts";
 import type { Settings } from "../options.ts";
 import { pathsOf, type Unproven } from "../restore/state.ts";
-import { POST_BOOTSTRAP_OPTIONS, postBootstrap } from "../verify/post-bootstrap.ts";
-
-export const PROVE_OPTIONS = [...POST_BOOTSTRAP_OPTIONS, "stopTimeout"] as const;
+import type { PROVE_OPTIONS } from "../verify/options.ts";
+import { postBootstrap } from "../verify/post-bootstrap.ts";
 
 export interface ProveInput {
   datadir: string;

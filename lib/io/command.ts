@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { execa, type Options, type ResultPromise } from "execa";
 import { RestoreError } from "../errors.ts";
+import { keepUntil } from "./children.ts";
 
 export interface CommandOptions {
   /** Ends the command when aborted; the call then throws the signal's reason. */
@@ -47,8 +48,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Children get this long after SIGTERM before SIGKILL; Patroni 4.x gives this process 10 s in all. */
 const KILL_AFTER_MS = 5000;
-
-const running = new Set<ResultPromise>();
 
 /**
  * Runs a program to its end. A non-zero exit is a result, not an exception; throws PREFLIGHT_FAILED when the program
@@ -150,15 +149,9 @@ export function startService(
   return { pid: child.pid, ended, kill: (signal) => void child.kill(signal) };
 }
 
-/** Last resort at the end of a cancelled script: nothing that was started here outlives it. */
-export function killAllChildren(): void {
-  for (const child of running) child.kill("SIGKILL");
-}
-
 function start(file: string, args: readonly string[], options: Options): ResultPromise {
   const child = execa(file, args, { reject: false, cleanup: true, ...options } as Options);
-  running.add(child);
-  child.catch(() => {}).finally(() => running.delete(child));
+  keepUntil(child, child);
   child.once("exit", () => {
     const closePipes = () => {
       child.stdout?.destroy();

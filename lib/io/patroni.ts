@@ -2,12 +2,9 @@
 
 import { readdir, stat } from "node:fs/promises";
 import { connect } from "node:net";
-import { basename, dirname, join, resolve } from "node:path";
-import { parseDocument } from "yaml";
+import { basename, join, resolve } from "node:path";
 import { isPatroniCommand } from "../patroni/command.ts";
-import { ENVIRONMENT_VARIABLE_OF, type PatroniConfigFacts, programsOf } from "../patroni/patroni-config.ts";
-import { runCommand } from "./command.ts";
-import { exists, isWritable, list, lstatIfExists, mountPoints, readTextIfExists } from "./files.ts";
+import { readTextIfExists } from "./files.ts";
 import {
   allProcesses,
   ancestors,
@@ -109,6 +106,7 @@ async function configuredValue(
   const fromEnvironment = patroni.environment[variable];
   if (fromEnvironment) return fromEnvironment;
   const texts = await configTexts(patroni);
+  const { parseDocument } = await import("yaml");
   // Patroni merges the files of a directory in alphabetical order; the last one that says it counts.
   for (const text of texts.reverse()) {
     const value = parseDocument(text, { version: "1.1", logLevel: "silent" }).getIn(keys);
@@ -218,66 +216,6 @@ function reacts({ host, port }: ListeningSocket): Promise<boolean> {
 function reachable(host: string): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   return /^(0:){7}0$/.test(host) ? "::1" : host;
-}
-
-/**
- * What `checkPatroniConfig` cannot see in the text: the programs it names, the data directory, Patroni's version and
- * which settings come from the environment.
- */
-export async function patroniConfigFacts(
-  text: string,
-  options: {
-    environment?: Readonly<Record<string, string | undefined>>;
-    signal?: AbortSignal;
-  } = {},
-): Promise<Pick<PatroniConfigFacts, "environment" | "patroniVersion" | "programs" | "datadir">> {
-  const environment = options.environment ?? process.env;
-  const { programs, datadir } = programsOf(text);
-  const directory = environment[ENVIRONMENT_VARIABLE_OF.datadir] ?? datadir;
-  return {
-    environment,
-    patroniVersion: await patroniVersion(options.signal),
-    programs: Object.fromEntries(
-      await Promise.all(programs.map(async ({ path, kind }) => [path, await programState(path, kind)] as const)),
-    ),
-    ...(directory === undefined ? {} : { datadir: await datadirFacts(directory) }),
-  };
-}
-
-/** Null when Patroni is not installed here: the configuration is then checked for no version in particular. */
-async function patroniVersion(signal: AbortSignal | undefined): Promise<string | null> {
-  const result = await runCommand("patroni", ["--version"], { timeoutMs: 20_000, signal }).catch(() => {
-    signal?.throwIfAborted();
-    return undefined;
-  });
-  return /^patroni (\d+(\.\d+)*)/m.exec(result?.stdout ?? "")?.[1] ?? null;
-}
-
-async function programState(path: string, kind: "program" | "script") {
-  const candidates = path.includes("/")
-    ? [path]
-    : (process.env.PATH ?? "").split(":").map((directory) => join(directory || ".", path));
-  for (const candidate of candidates) {
-    const found = await stat(candidate).catch(() => undefined);
-    if (!found?.isFile()) continue;
-    return kind === "script" || (found.mode & 0o111) !== 0 ? "ok" : "not executable";
-  }
-  return "not found";
-}
-
-async function datadirFacts(path: string): Promise<NonNullable<PatroniConfigFacts["datadir"]>> {
-  const status = await lstatIfExists(path);
-  const names = status?.isDirectory() ? await list(path) : [];
-  const parent = dirname(path);
-  return {
-    path,
-    kind:
-      status === undefined ? "absent" : status.isSymbolicLink() ? "link" : status.isDirectory() ? "directory" : "other",
-    isMountPoint: (await mountPoints()).has(path.replace(/(.)\/+$/, "$1")),
-    isEmpty: isEmptyForPatroni(names),
-    parentExists: await exists(parent),
-    parentWritable: await isWritable(parent),
-  };
 }
 
 /** Patroni takes a directory with nothing but dot-files and `lost+found` for empty (3.0.2 utils.py, data_directory_is_empty). */

@@ -1,11 +1,10 @@
-import { SingleBar } from "cli-progress";
 import { describeProgress, formatEvent, type Level, type Log, type Progress } from "../log.ts";
 
 /** In a log that is not a terminal, progress is a line every so often. */
 const PROGRESS_LINE_EVERY_MS = 5000;
 
-export function openLog(format: "text" | "json"): Log {
-  const isTerminal = process.stderr.isTTY === true && format === "text";
+export async function openLog(format: "text" | "json"): Promise<Log> {
+  const bars = process.stderr.isTTY === true && format === "text" ? await import("cli-progress") : undefined;
   let bar: { redraw(): void; clear(): void } | undefined;
 
   const write = (level: Level, phase: string, message: string, fields: Record<string, unknown> = {}) => {
@@ -21,7 +20,7 @@ export function openLog(format: "text" | "json"): Log {
     progress(phase) {
       const startedAt = performance.now();
       const elapsed = () => performance.now() - startedAt;
-      if (!isTerminal) {
+      if (bars === undefined) {
         let lastAt = startedAt;
         return {
           update(progress) {
@@ -32,7 +31,7 @@ export function openLog(format: "text" | "json"): Log {
           end() {},
         };
       }
-      const single = new SingleBar({
+      const single = new bars.SingleBar({
         stream: process.stderr,
         format: `${phase} [{bar}] {text}`,
         barsize: 24,

@@ -1,9 +1,9 @@
 /** A directory that holds everything of a restore test, and servers in it that run as an ordinary user. */
 
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { copyFile, lchown, mkdir, open, readFile, realpath, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { existsSync, watch } from "node:fs";
+import { copyFile, lchown, mkdir, open, readdir, readFile, realpath, stat, symlink, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RestoreError } from "../errors.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
@@ -75,6 +75,24 @@ export async function addFile(path: string, owner: OsUser | null, text: string):
   if (owner !== null) await lchown(path, owner.uid, owner.gid);
 }
 
+/** Makes a directory of links to all programs of another one; those of `own` (texts by name) stand in for their originals. */
+export async function standInFor(
+  binDir: string,
+  directory: string,
+  owner: OsUser | null,
+  own: Readonly<Record<string, string>>,
+): Promise<void> {
+  await mkdir(directory, { mode: 0o700 });
+  for (const name of await readdir(binDir)) {
+    await symlink(join(binDir, name), join(directory, Object.hasOwn(own, name) ? `${name}.original` : name));
+  }
+  for (const [name, text] of Object.entries(own)) {
+    await writeFile(join(directory, name), text, { mode: 0o700 });
+    if (owner !== null) await lchown(join(directory, name), owner.uid, owner.gid);
+  }
+  if (owner !== null) await lchown(directory, owner.uid, owner.gid);
+}
+
 const SETPRIV = "/usr/bin/setpriv";
 
 export const canSwitchUser = () => existsSync(SETPRIV);
@@ -107,6 +125,8 @@ export interface ServerOptions {
   env: NodeJS.ProcessEnv;
   /** Everything it says is appended there, so that it can go on speaking when this process has ended. */
   logFile: string;
+  /** Called when it has ended; `exit` says how by then. */
+  onExit?: () => void;
   /** True: it goes on when this process has ended. False: the kernel ends it with this process, even a killed one. */
   survives: boolean;
 }
@@ -142,12 +162,29 @@ export async function startServer(program: string, args: readonly string[], opti
     child.once("exit", (exitCode, signal) => {
       server.exit = { exitCode, signal };
       process.off("exit", killAtExit);
+      options.onExit?.();
     });
     // The waits of the caller keep this process going, not the server.
     child.unref();
     return server;
   } finally {
     await log.close();
+  }
+}
+
+/**
+ * Calls back when a file in that directory is made or grows. False when the kernel has no watch left for it
+ * (fs.inotify.max_user_instances): whoever waits must then look by himself.
+ */
+export function watchFile(path: string, onChange: () => void): { isWatched: boolean; stop(): void } {
+  try {
+    const watcher = watch(dirname(path), { persistent: false }, (_event, name) => {
+      if (name === basename(path)) onChange();
+    });
+    watcher.on("error", () => {});
+    return { isWatched: true, stop: () => watcher.close() };
+  } catch {
+    return { isWatched: false, stop() {} };
   }
 }
 

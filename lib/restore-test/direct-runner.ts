@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { RestoreError } from "../errors.ts";
 import { runCommand } from "../io/command.ts";
 import { exists } from "../io/files.ts";
-import { addFile, type Server, startServer } from "../io/throwaway.ts";
+import { addFile, type Server, startServer, watchFile } from "../io/throwaway.ts";
 import { formatConninfo } from "../postgres/conninfo.ts";
 import { formatDuration } from "../units.ts";
 import { type Ending, judgeEnding } from "./judge.ts";
@@ -15,9 +15,13 @@ import { renderPatroniConfig, serverSettings } from "./patroni-config.ts";
 import { followLog, type LogFollower } from "./progress.ts";
 import { complaintText, isComplaint } from "./relay.ts";
 import { type Run, readReport } from "./run.ts";
-import { pause } from "./wait.ts";
+import { makeBell, pause } from "./wait.ts";
 
-const POLL_MS = 100;
+/** Where nothing tells that the log has grown. */
+const LOOK_EVERY_MS = 100;
+const WAKE_EVERY_MS = 1000;
+/** PostgreSQL tells nobody when it is ready; it takes some tens of milliseconds after a clean stop. */
+const ASK_EVERY_MS = 20;
 const START_LIMIT_MS = 10 * 60_000;
 /** It only names the socket: the server does not listen on TCP. */
 const DIRECT_PORT = 5432;
@@ -63,17 +67,24 @@ async function callHook(
 ): Promise<Ending> {
   const { layout, user } = run.preparation;
   run.signal.throwIfAborted();
+  const bell = makeBell();
   const hook = await startServer(run.config.node, [layout.script, ...args], {
     user,
     cwd: layout.directory,
     env: { ...run.environment, ...environment },
     logFile: layout.log,
+    onExit: bell.ring,
     survives: false,
   });
   run.running.main = hook;
-  while (hook.exit === null) {
-    await pause(POLL_MS, run.signal);
-    await follower.update();
+  const watch = watchFile(layout.log, bell.ring);
+  try {
+    while (hook.exit === null) {
+      await bell.wait(watch.isWatched ? WAKE_EVERY_MS : LOOK_EVERY_MS, run.signal);
+      await follower.update();
+    }
+  } finally {
+    watch.stop();
   }
   await follower.update();
   return {
@@ -135,6 +146,6 @@ async function waitUntilReady(run: Run, server: Server, follower: LogFollower): 
     if (performance.now() > until) {
       throw new RestoreError("TIMED_OUT", `PostgreSQL accepted no connection for ${formatDuration(START_LIMIT_MS)}`);
     }
-    await pause(POLL_MS, run.signal);
+    await pause(ASK_EVERY_MS, run.signal);
   }
 }

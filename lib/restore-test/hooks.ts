@@ -2,36 +2,7 @@
 
 import { stringify } from "yaml";
 import { OPTIONS, type Option, type OptionName, type Settings, snake } from "../options.ts";
-
-/** Settings that go on to the hooks as they were given. */
-export const HOOK_OPTIONS = [
-  "stanza",
-  "restoreTargetTime",
-  "targetType",
-  "target",
-  "targetTimeline",
-  "targetExclusive",
-  "set",
-  "pgbackrestConfig",
-  "processMax",
-  "binDir",
-  "sharedPreloadLibraries",
-  "superuser",
-  "restoreTimeout",
-  "recoveryTimeout",
-  "recoveryStallTimeout",
-  "stopTimeout",
-  "pageChecksums",
-  "spaceReserve",
-  "walAhead",
-  "level",
-  "jobs",
-  "checkTimeout",
-  "verifyBudget",
-  "maxRpo",
-  "queries",
-] as const satisfies readonly OptionName[];
-export type HookOption = (typeof HOOK_OPTIONS)[number];
+import { HOOK_OPTIONS, type HookOption } from "./options.ts";
 
 /**
  * The settings file of both hooks. By a file, because flags show in `ps` and Patroni splits them like a shell. `own` are

@@ -12,6 +12,8 @@ export interface Layout {
   datadir: string;
   /** For PostgreSQL's socket; nobody else can enter it. */
   socketDir: string;
+  /** PostgreSQL's programs as Patroni sees them. */
+  programs: string;
   /** For TMPDIR. */
   temporary: string;
   /** The running script's own file, copied: the hooks of the throwaway Patroni run from it. */
@@ -43,6 +45,7 @@ export function makeLayout(workDir: string, stanza: string, id: string): Layout 
     namespace: "/patroni-restore-test/",
     datadir,
     socketDir: `${directory}/run`,
+    programs: `${directory}/bin`,
     temporary: `${directory}/t`,
     script: `${directory}/restore-test.mjs`,
     hooksConfig: `${directory}/hooks.yml`,

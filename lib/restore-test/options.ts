@@ -1,5 +1,34 @@
 import type { OptionName } from "../options.ts";
-import { HOOK_OPTIONS } from "./hooks.ts";
+
+/** Settings that go on to the hooks as they were given. */
+export const HOOK_OPTIONS = [
+  "stanza",
+  "restoreTargetTime",
+  "targetType",
+  "target",
+  "targetTimeline",
+  "targetExclusive",
+  "set",
+  "pgbackrestConfig",
+  "processMax",
+  "binDir",
+  "sharedPreloadLibraries",
+  "superuser",
+  "restoreTimeout",
+  "recoveryTimeout",
+  "recoveryStallTimeout",
+  "stopTimeout",
+  "pageChecksums",
+  "spaceReserve",
+  "walAhead",
+  "level",
+  "jobs",
+  "checkTimeout",
+  "verifyBudget",
+  "maxRpo",
+  "queries",
+] as const satisfies readonly OptionName[];
+export type HookOption = (typeof HOOK_OPTIONS)[number];
 
 export const RESTORE_TEST_OPTIONS = [
   "source",

@@ -7,28 +7,57 @@ import { readKeys, throwawayEtcdArguments, waitForEtcd } from "../io/etcd.ts";
 import { exists } from "../io/files.ts";
 import { isLeader, readStatus } from "../io/patroni-api.ts";
 import { freePorts } from "../io/ports.ts";
-import { addFile, processesBelow, startServer } from "../io/throwaway.ts";
+import { addFile, processesBelow, standInFor, startServer, watchFile } from "../io/throwaway.ts";
 import { formatDuration } from "../units.ts";
 import { type Ending, judgeEnding } from "./judge.ts";
 import { dcsPrefix } from "./layout.ts";
 import { renderPatroniConfig } from "./patroni-config.ts";
+import isReadyScript from "./pg_isready.sh?raw";
+import type { Preparation } from "./prepare.ts";
 import { followLog, type LogFollower } from "./progress.ts";
 import { type Run, readReport } from "./run.ts";
-import { pause } from "./wait.ts";
+import { makeBell } from "./wait.ts";
 
-const POLL_MS = 100;
+/** Patroni says in its log what happens; it is asked by itself only this often, because each answer takes its time from the restore. */
+const ASK_EVERY_MS = 1000;
+/** Where nothing tells that the log has grown. */
+const LOOK_EVERY_MS = 100;
 const ETCD_START_LIMIT_MS = 30_000;
 /** Patroni waits for ever for some things, such as a superuser that the backup does not have. */
 const IDLE_LIMIT_MS = 15 * 60_000;
 
+/** The address of the DCS: the etcd that is given, or one that is started. */
+export async function startDcs(
+  { layout, user, etcd }: Preparation,
+  given: string | undefined,
+  options: Pick<Run, "running" | "environment" | "keep" | "signal">,
+): Promise<string> {
+  if (given !== undefined) return given;
+  const { running, environment, keep, signal } = options;
+  const [clientPort = 0, peerPort = 0] = await freePorts(2);
+  const endpoint = `127.0.0.1:${clientPort}`;
+  signal.throwIfAborted();
+  running.etcd = await startServer(etcd ?? "etcd", throwawayEtcdArguments(layout.directory, clientPort, peerPort), {
+    user,
+    cwd: layout.directory,
+    env: environment,
+    logFile: layout.etcdLog,
+    survives: keep,
+  });
+  await waitForEtcd(endpoint, ETCD_START_LIMIT_MS, signal);
+  return endpoint;
+}
+
 /** Returns when the restore is proven and Patroni leads with it; every other ending is thrown. */
-export async function runWithPatroni(run: Run): Promise<void> {
-  const { layout, user } = run.preparation;
+export async function runWithPatroni(run: Run, dcs: Promise<string>): Promise<void> {
+  const { layout, user, binDir } = run.preparation;
   const [restapiPort = 0, postgresqlPort = 0] = await freePorts(2);
-  const etcd = run.etcd ?? (await startEtcd(run));
+  await standInFor(binDir, layout.programs, user, { pg_isready: isReadyScript });
+  const etcd = await dcs;
   const restapiAddress = `127.0.0.1:${restapiPort}`;
   const config = renderPatroniConfig({
     ...run.config,
+    binDir: layout.programs,
     etcd,
     restapiAddress,
     restapiPassword: randomBytes(16).toString("hex"),
@@ -38,45 +67,54 @@ export async function runWithPatroni(run: Run): Promise<void> {
   if (run.etcd !== undefined) run.running.givenEtcd = run.etcd;
   run.log.info("patroni", "starting a throwaway Patroni", { scope: layout.scope, restapi: restapiAddress });
   run.signal.throwIfAborted();
-  run.running.main = await startServer(run.preparation.patroni ?? "patroni", [layout.patroniConfig], {
-    user,
-    cwd: layout.directory,
-    // Patroni finds Python's modules and PostgreSQL by PATH; its hooks get it too.
-    env: { ...run.environment, PATH: `${run.environment.PATH}:${dirname(run.config.node)}` },
-    logFile: layout.log,
-    survives: run.keep,
-  });
-  run.running.instance = { server: run.running.main, port: postgresqlPort, superuser: run.config.superuser };
-  const follower = followLog(layout.log, run.log, run.logFormat);
-  const error = judgeEnding(await follow(run, restapiAddress, etcd, follower));
-  if (error !== null) throw error;
+  const bell = makeBell();
+  const watch = watchFile(layout.log, bell.ring);
+  try {
+    run.running.main = await startServer(run.preparation.patroni ?? "patroni", [layout.patroniConfig], {
+      user,
+      cwd: layout.directory,
+      // Patroni finds Python's modules and PostgreSQL by PATH; its hooks get it too.
+      env: { ...run.environment, PATH: `${run.environment.PATH}:${dirname(run.config.node)}` },
+      logFile: layout.log,
+      onExit: bell.ring,
+      survives: run.keep,
+    });
+    run.running.instance = { server: run.running.main, port: postgresqlPort, superuser: run.config.superuser };
+    const follower = followLog(layout.log, run.log, run.logFormat);
+    const nap = () => bell.wait(watch.isWatched ? ASK_EVERY_MS : LOOK_EVERY_MS, run.signal);
+    const error = judgeEnding(await follow(run, restapiAddress, etcd, follower, nap));
+    if (error !== null) throw error;
+  } finally {
+    watch.stop();
+  }
 }
 
-async function startEtcd(run: Run): Promise<string> {
-  const { layout, user, etcd } = run.preparation;
-  const [clientPort = 0, peerPort = 0] = await freePorts(2);
-  const endpoint = `127.0.0.1:${clientPort}`;
-  run.signal.throwIfAborted();
-  run.running.etcd = await startServer(etcd ?? "etcd", throwawayEtcdArguments(layout.directory, clientPort, peerPort), {
-    user,
-    cwd: layout.directory,
-    env: run.environment,
-    logFile: layout.etcdLog,
-    survives: run.keep,
-  });
-  await waitForEtcd(endpoint, ETCD_START_LIMIT_MS, run.signal);
-  return endpoint;
-}
-
-async function follow(run: Run, restapi: string, etcd: string, follower: LogFollower): Promise<Ending> {
+async function follow(
+  run: Run,
+  restapi: string,
+  etcd: string,
+  follower: LogFollower,
+  nap: () => Promise<void>,
+): Promise<Ending> {
   const { layout } = run.preparation;
   const { main: patroni, etcd: ownEtcd } = run.running;
   let state = "";
   let busyAt = performance.now();
+  let askedAt = Number.NEGATIVE_INFINITY;
   for (;;) {
     const exit = patroni?.exit ?? null;
-    await follower.update();
+    const hasSpoken = await follower.update();
     if (exit !== null) return ending(run, "exited", exit, null, follower);
+    if (ownEtcd !== null && ownEtcd.exit !== null) {
+      throw new RestoreError("UNVERIFIED", "the throwaway etcd ended, and Patroni cannot go on without", {
+        hint: "give a running etcd with --etcd",
+      });
+    }
+    if (!hasSpoken && performance.now() - askedAt < ASK_EVERY_MS) {
+      await nap();
+      continue;
+    }
+    askedAt = performance.now();
     const status = await readStatus(restapi, run.signal);
     const newState = status === null ? state : `${status.state}, role ${status.role}`;
     if (newState !== state) run.log.info("patroni", newState);
@@ -86,11 +124,6 @@ async function follow(run: Run, restapi: string, etcd: string, follower: LogFoll
         `${dcsPrefix(layout)}initialize`,
       );
       return ending(run, "leader", null, initialize ?? null, follower);
-    }
-    if (ownEtcd !== null && ownEtcd.exit !== null) {
-      throw new RestoreError("UNVERIFIED", "the throwaway etcd ended, and Patroni cannot go on without", {
-        hint: "give a running etcd with --etcd",
-      });
     }
     if (newState !== state) busyAt = performance.now();
     state = newState;
@@ -106,7 +139,7 @@ async function follow(run: Run, restapi: string, etcd: string, follower: LogFoll
         { hint: "see its log above; a superuser name that the backup does not have makes it wait for ever" },
       );
     }
-    await pause(POLL_MS, run.signal);
+    await nap();
   }
 }
 

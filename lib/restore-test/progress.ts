@@ -7,8 +7,8 @@ import { complaintText, fieldsNotShown, isComplaint, isPatronis, parseHookEvent 
 const KEPT_LINES = 400;
 
 export interface LogFollower {
-  /** Relays what has come since the last time. */
-  update(): Promise<void>;
+  /** Relays what has come since the last time; true when Patroni said something. */
+  update(): Promise<boolean>;
   /** The newest lines, oldest first. */
   readonly lastLines: readonly string[];
 }
@@ -19,16 +19,19 @@ export function followLog(path: string, log: Log, format: "text" | "json"): LogF
   return {
     lastLines,
     async update() {
+      let isFromPatroni = false;
       for (const line of await read()) {
         const event = parseHookEvent(line);
         if (event !== null) {
           log[event.level](event.phase, event.message, format === "json" ? event.fields : fieldsNotShown(event));
           continue;
         }
+        isFromPatroni ||= isPatronis(line);
         lastLines.push(line);
         if (lastLines.length > KEPT_LINES) lastLines.shift();
         if (isComplaint(line)) log.warn(isPatronis(line) ? "patroni" : "postgresql", complaintText(line));
       }
+      return isFromPatroni;
     },
   };
 }

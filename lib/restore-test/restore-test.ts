@@ -17,7 +17,7 @@ import { runDirectly } from "./direct-runner.ts";
 import { hooksConfig, throwawayEnvironment } from "./hooks.ts";
 import { describeKept } from "./kept.ts";
 import type { RestoreTestOption } from "./options.ts";
-import { runWithPatroni } from "./patroni-runner.ts";
+import { runWithPatroni, startDcs } from "./patroni-runner.ts";
 import { absolute, describePreparation, type Preparation, prepare } from "./prepare.ts";
 import { worthShowing } from "./relay.ts";
 import { type Run, readReport } from "./run.ts";
@@ -95,14 +95,39 @@ function deadlineError(limitMs: number): RestoreError {
 }
 
 async function runTest(context: Context<RestoreTestOption>, preparation: Preparation, running: Running): Promise<void> {
-  const { settings, log, signal } = context;
-  const { layout, user, binDir, source } = preparation;
+  const { settings } = context;
+  const { layout, user } = preparation;
   await makeThrowaway(layout.directory, user, {
     directories: [layout.socketDir, layout.temporary],
     copies: { [layout.script]: preparation.script },
   });
   const environment = throwawayEnvironment(process.env, { home: user?.home, temporary: layout.temporary });
-  await checkHooks(preparation, environment, signal);
+  const start = { running, environment, keep: settings.keep || settings.keepFailed };
+  if (settings.runner === "direct") {
+    return runDirectly(await readyToRun(context, preparation, start));
+  }
+  // etcd starts beside all that comes before Patroni, and its failure ends that.
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const dcs = startDcs(preparation, settings.etcd, { ...start, signal });
+  dcs.catch((error) => stop.abort(error));
+  try {
+    await runWithPatroni(await readyToRun({ ...context, signal }, preparation, start), dcs);
+  } finally {
+    // The teardown must know of everything that was started.
+    stop.abort();
+    await dcs.catch(() => {});
+  }
+}
+
+/** The hooks can be run, the source is marked, and all that the hooks need is in place. */
+async function readyToRun(
+  { settings, log, signal }: Context<RestoreTestOption>,
+  preparation: Preparation,
+  start: Pick<Run, "running" | "environment" | "keep">,
+): Promise<Run> {
+  const { layout, binDir, source } = preparation;
+  await checkHooks(preparation, start.environment, signal);
   const receipt =
     source === null
       ? preparation.receipt
@@ -120,12 +145,10 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
   const superuser = chooseSuperuser(settings, receipt);
   await makeHookFiles(preparation, settings, receipt, superuser);
   const libraries = settings.sharedPreloadLibraries ?? receipt?.shared_preload_libraries;
-  const run: Run = {
+  return {
+    ...start,
     preparation,
     receipt,
-    running,
-    keep: settings.keep || settings.keepFailed,
-    environment,
     config: {
       layout,
       template: preparation.template,
@@ -139,7 +162,6 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
     logFormat: settings.logFormat,
     signal,
   };
-  await (settings.runner === "direct" ? runDirectly(run) : runWithPatroni(run));
 }
 
 /** Patroni and the checks log in as this role, so it must be one that the source has. */

@@ -1,19 +1,45 @@
 /** Waiting, always with a limit or a signal. */
 
-/** Throws the signal's reason when it is aborted meanwhile. */
-export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** Throws the signal's reason when it is aborted meanwhile. `giveEnd` is given what ends it early. */
+export async function pause(ms: number, signal: AbortSignal, giveEnd?: (end: () => void) => void): Promise<void> {
   signal.throwIfAborted();
   await new Promise<void>((resolve, reject) => {
     const onAbort = () => {
       clearTimeout(timer);
       reject(signal.reason);
     };
-    const timer = setTimeout(() => {
+    const end = () => {
+      clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
       resolve();
-    }, ms);
+    };
+    const timer = setTimeout(end, ms);
     signal.addEventListener("abort", onAbort, { once: true });
+    giveEnd?.(end);
   });
+}
+
+/** Ends a wait at once when something has happened, also between two waits. */
+export function makeBell() {
+  let hasRung = false;
+  let wake: (() => void) | undefined;
+  return {
+    ring(): void {
+      hasRung = true;
+      wake?.();
+    },
+    /** Until it rings, `atMostMs` at most. Throws the signal's reason when it is aborted meanwhile. */
+    async wait(atMostMs: number, signal: AbortSignal): Promise<void> {
+      if (!hasRung) {
+        await pause(atMostMs, signal, (end) => {
+          wake = end;
+        });
+      }
+      wake = undefined;
+      hasRung = false;
+      signal.throwIfAborted();
+    },
+  };
 }
 
 /** setTimeout's own limit, 24.8 days; beyond it, it fires at once. */

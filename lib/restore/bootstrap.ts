@@ -19,7 +19,6 @@ import { processStatus } from "../io/processes.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { startWalAhead, type WalAhead } from "../io/wal-ahead.ts";
 import type { Log } from "../log.ts";
-import type { Settings } from "../options.ts";
 import { inParallel } from "../parallel.ts";
 import { describeTarget } from "../postgres/target.ts";
 import { newReport, type PhaseName, type Report } from "../report/report.ts";
@@ -27,29 +26,14 @@ import { formatSize } from "../units.ts";
 import { countAttempt, describeRequest, removeLeftovers, removeRestore } from "./attempts.ts";
 import { detach } from "./detach.ts";
 import { explainFullVolume } from "./full-volume.ts";
+import type { BootstrapSettings } from "./options.ts";
 import { linkedDirectories, restoreArguments } from "./plan.ts";
-import { PLAN_OPTIONS, type Preflight, preflight, readRequest } from "./preflight.ts";
+import { type Preflight, preflight, readRequest } from "./preflight.ts";
 import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
 import { recoverySettings } from "./recovery-settings.ts";
 import { type Paths, pathsOf, type Unproven } from "./state.ts";
 import { chooseSuperuser } from "./superuser.ts";
 import { writeUnproven } from "./unproven.ts";
-
-export const BOOTSTRAP_OPTIONS = [
-  ...PLAN_OPTIONS,
-  "report",
-  "detach",
-  "superuser",
-  "restoreTimeout",
-  "recoveryTimeout",
-  "recoveryStallTimeout",
-  "stopTimeout",
-  "pageChecksums",
-  "sync",
-  "previousReport",
-  "maxAttempts",
-] as const;
-export type BootstrapSettings = Settings<(typeof BOOTSTRAP_OPTIONS)[number]>;
 
 export interface BootstrapContext {
   settings: BootstrapSettings;

@@ -16,11 +16,11 @@ import { listWal, overridesIn, type PgBackRest, pgBackRestVersion, readBackupSet
 import { findBinDir } from "../io/postgres.ts";
 import { livePostmaster } from "../io/processes.ts";
 import { parseReceipt, type Receipt } from "../mark/receipt.ts";
-import type { Settings } from "../options.ts";
 import { DEFAULT_WAL_SEGMENT_SIZE } from "../postgres/lsn.ts";
 import type { Target } from "../postgres/target.ts";
 import { formatSize } from "../units.ts";
 import { chooseBackup, type Problem, type StanzaInfo, stanzaProblems } from "./backup-info.ts";
+import type { PlanSettings } from "./options.ts";
 import {
   chooseTarget,
   linkedDirectories,
@@ -43,28 +43,6 @@ import {
 import { pathsOf } from "./state.ts";
 import { readUnproven } from "./unproven.ts";
 import { aheadSpace } from "./wal-ahead.ts";
-
-export const PLAN_OPTIONS = [
-  "scope",
-  "datadir",
-  "stanza",
-  "restoreTargetTime",
-  "targetType",
-  "target",
-  "targetTimeline",
-  "targetExclusive",
-  "set",
-  "receipt",
-  "pgbackrestConfig",
-  "processMax",
-  "binDir",
-  "tablespaceMap",
-  "linkMap",
-  "sharedPreloadLibraries",
-  "spaceReserve",
-  "walAhead",
-] as const;
-export type PlanSettings = Settings<(typeof PLAN_OPTIONS)[number]>;
 
 export interface Preflight {
   plan: Plan;

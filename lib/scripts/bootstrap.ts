@@ -1,11 +1,6 @@
 import { resolve } from "node:path";
 import type { Script } from "../cli.ts";
-import { removeTree } from "../io/files.ts";
-import { makeTemporaryDirectory } from "../io/temporary.ts";
-import { withReportOnPod } from "../report/on-pod.ts";
-import { BOOTSTRAP_OPTIONS, bootstrap } from "../restore/bootstrap.ts";
-import { describePlan } from "../restore/plan.ts";
-import { preflight } from "../restore/preflight.ts";
+import { BOOTSTRAP_OPTIONS } from "../restore/options.ts";
 import { VERSION } from "../version.ts";
 
 const OPTIONS = [...BOOTSTRAP_OPTIONS, "annotatePod", "dryRun", "json"] as const;
@@ -29,6 +24,10 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       ...(settings.report === undefined ? {} : { report: resolve(settings.report) }),
     };
     if (settings.dryRun) {
+      const { removeTree } = await import("../io/files.ts");
+      const { makeTemporaryDirectory } = await import("../io/temporary.ts");
+      const { preflight } = await import("../restore/preflight.ts");
+      const { describePlan } = await import("../restore/plan.ts");
       const workDir = await makeTemporaryDirectory();
       try {
         const { plan } = await preflight(absolute, { workDir, signal });
@@ -39,6 +38,8 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       }
       return;
     }
+    const { withReportOnPod } = await import("../report/on-pod.ts");
+    const { bootstrap } = await import("../restore/bootstrap.ts");
     await withReportOnPod(settings.annotatePod, { log, signal }, async (publish) => {
       const report = await bootstrap({ settings: absolute, version: VERSION, log, signal, ...publish });
       if (settings.json) print(JSON.stringify(report, null, 2));

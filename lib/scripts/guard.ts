@@ -2,27 +2,9 @@ import { resolve } from "node:path";
 import type { Script } from "../cli.ts";
 import { type GuardDecision, guard } from "../guard/guard.ts";
 import type { Unproven } from "../restore/state.ts";
+import { PROVE_OPTIONS } from "../verify/options.ts";
 
-/** Those of prove too, spelt out: importing them would load everything that most starts do not need. */
-const OPTIONS = [
-  "datadir",
-  "onUnproven",
-  "receipt",
-  "report",
-  "level",
-  "jobs",
-  "checkTimeout",
-  "maxRpo",
-  "verifyBudget",
-  "detach",
-  "binDir",
-  "queries",
-  "superuser",
-  "patroniConfig",
-  "stopTimeout",
-  "dryRun",
-  "json",
-] as const;
+const OPTIONS = ["datadir", "onUnproven", ...PROVE_OPTIONS, "superuser", "patroniConfig", "dryRun", "json"] as const;
 
 export const script: Script<(typeof OPTIONS)[number]> = {
   name: "guard",

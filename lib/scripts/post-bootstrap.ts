@@ -1,8 +1,7 @@
 import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
 import { findPatroni, watchPatroni } from "../io/patroni.ts";
-import { withReportOnPod } from "../report/on-pod.ts";
-import { POST_BOOTSTRAP_OPTIONS, parseOperand, postBootstrap } from "../verify/post-bootstrap.ts";
+import { POST_BOOTSTRAP_OPTIONS } from "../verify/options.ts";
 
 const OPTIONS = [...POST_BOOTSTRAP_OPTIONS, "annotatePod"] as const;
 
@@ -20,6 +19,8 @@ export const script: Script<(typeof OPTIONS)[number]> = {
     "# once more by hand, after an interruption\npost-bootstrap.mjs 'host=/run/postgresql dbname=postgres user=postgres'",
   ],
   async run({ settings, flags, operands, log, signal }) {
+    const { withReportOnPod } = await import("../report/on-pod.ts");
+    const { parseOperand, postBootstrap } = await import("../verify/post-bootstrap.ts");
     const conninfo = parseOperand(operands);
     const gone = new AbortController();
     const watch = watchPatroni(await findPatroni(), {

@@ -2,12 +2,13 @@ import { resolve } from "node:path";
 import type { Script } from "../cli.ts";
 import { combineProblems } from "../errors.ts";
 import { readTextOrExplain, removeTree } from "../io/files.ts";
-import { patroniConfigFacts } from "../io/patroni.ts";
+import { patroniConfigFacts } from "../io/patroni-config-facts.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
 import type { Settings } from "../options.ts";
 import { checkPatroniConfig, type PatroniConfigCheck } from "../patroni/patroni-config.ts";
+import { PLAN_OPTIONS } from "../restore/options.ts";
 import { describePlan } from "../restore/plan.ts";
-import { examine, PLAN_OPTIONS } from "../restore/preflight.ts";
+import { examine } from "../restore/preflight.ts";
 
 const OPTIONS = [...PLAN_OPTIONS, "detach", "patroniConfig", "json"] as const;
 

@@ -1,6 +1,5 @@
 import type { Script } from "../cli.ts";
 import { RESTORE_TEST_OPTIONS, type RestoreTestOption } from "../restore-test/options.ts";
-import { restoreTest } from "../restore-test/restore-test.ts";
 
 export const script: Script<RestoreTestOption> = {
   name: "restore-test",
@@ -18,5 +17,8 @@ export const script: Script<RestoreTestOption> = {
       "restore-test.mjs --receipt /tmp/receipt.json --stanza main --runner direct --keep",
     "# the source is gone: what can be had, and how old is it\nrestore-test.mjs --stanza main --max-rpo 24h --json",
   ],
-  run: restoreTest,
+  async run(context) {
+    const { restoreTest } = await import("../restore-test/restore-test.ts");
+    await restoreTest(context);
+  },
 };

@@ -1,9 +1,7 @@
 import type { Script } from "../cli.ts";
 import { RestoreError } from "../errors.ts";
-import { describeReport } from "../report/report-text.ts";
 import { refuseSecretFlag } from "../settings.ts";
-import { verdictError } from "../verify/verify.ts";
-import { VERIFY_OPTIONS, verifyByHand } from "../verify/verify-by-hand.ts";
+import { VERIFY_OPTIONS } from "../verify/options.ts";
 
 export const script: Script<(typeof VERIFY_OPTIONS)[number]> = {
   name: "verify",
@@ -20,6 +18,9 @@ export const script: Script<(typeof VERIFY_OPTIONS)[number]> = {
   ],
   async run({ settings, flags, operands, log, signal, print }) {
     refuseSecretFlag(flags, "conninfo");
+    const { describeReport } = await import("../report/report-text.ts");
+    const { verdictError } = await import("../verify/verify.ts");
+    const { verifyByHand } = await import("../verify/verify-by-hand.ts");
     const report = await verifyByHand({ settings, operands, log, signal });
     const error = verdictError(report);
     print(

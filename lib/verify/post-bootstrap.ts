@@ -16,20 +16,8 @@ import { pathsOf, type Unproven } from "../restore/state.ts";
 import { readUnproven, writeUnproven } from "../restore/unproven.ts";
 import { formatDuration } from "../units.ts";
 import { ledgerOf } from "./coverage.ts";
+import type { POST_BOOTSTRAP_OPTIONS } from "./options.ts";
 import { cannotConnect, conclude, confirmSameRun, verdictError, verifyInstance } from "./verify.ts";
-
-export const POST_BOOTSTRAP_OPTIONS = [
-  "receipt",
-  "report",
-  "level",
-  "jobs",
-  "checkTimeout",
-  "maxRpo",
-  "verifyBudget",
-  "detach",
-  "binDir",
-  "queries",
-] as const;
 
 export interface PostBootstrapInput {
   /** The last argument that Patroni gives. */

@@ -11,25 +11,9 @@ import { type Conninfo, describeConninfo, parseConninfo } from "../postgres/conn
 import { newReport, type Report } from "../report/report.ts";
 import { pathsOf } from "../restore/state.ts";
 import { ledgerOf } from "./coverage.ts";
+import type { VERIFY_OPTIONS } from "./options.ts";
 import { looksLikeReport } from "./post-bootstrap.ts";
 import { cannotConnect, conclude, verifyInstance } from "./verify.ts";
-
-export const VERIFY_OPTIONS = [
-  "conninfo",
-  "datadir",
-  "receipt",
-  "report",
-  "level",
-  "jobs",
-  "checkTimeout",
-  "maxRpo",
-  "previousReport",
-  "verifyBudget",
-  "detach",
-  "binDir",
-  "queries",
-  "json",
-] as const;
 
 export interface VerifyByHandInput {
   settings: Settings<(typeof VERIFY_OPTIONS)[number]>;

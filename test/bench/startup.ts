@@ -21,6 +21,9 @@ async function run(bench: Bench): Promise<BenchResult> {
   for (const name of names) commands.set(`${name} --version`, [await lab.script(name), "--version"]);
   commands.set("bootstrap --help", [await lab.script("bootstrap"), "--help"]);
   commands.set("bootstrap without its settings", [await lab.script("bootstrap")]);
+  commands.set("post-bootstrap with a wrong conninfo", [await lab.script("post-bootstrap"), "host=/nowhere"]);
+  // Before each start of Patroni.
+  commands.set("guard, nothing unproven", [await lab.script("guard"), "--datadir", lab.path("none")]);
   const times = new Map<string, number[]>([...commands.keys()].map((what) => [what, []]));
   // Interleaved: whatever else the machine does meanwhile meets all of them.
   for (let n = 0; n < runs; n++) {

@@ -196,6 +196,12 @@ describe("the end", () => {
     expect(stderr).toMatch(/^ERROR: \[001\]: INTERNAL: a bug in patroni-restore \S+; please report it\n/);
     expect(stderr).toMatch(/TypeError: x is undefined\n\s+at .*probe/);
   });
+
+  test("one that waits for nothing any more has failed, although Node would end with 0", async () => {
+    const { exitCode, stderr } = await startProbe("wait for nothing").ended;
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/^ERROR: \[001\]: INTERNAL: .*\nError: it waited for something that could no longer come\n/);
+  });
 });
 
 describe("mark, while the source accepts connections but never answers", () => {

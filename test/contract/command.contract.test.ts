@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RestoreError } from "../../lib/errors.ts";
-import { killAllChildren, runCommand, startService } from "../../lib/io/command.ts";
+import { killAllChildren } from "../../lib/io/children.ts";
+import { runCommand, startService } from "../../lib/io/command.ts";
 import { isRunning, until } from "../fixtures/processes.ts";
 import { startProbe } from "../fixtures/run-script.ts";
 

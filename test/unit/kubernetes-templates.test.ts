@@ -7,6 +7,7 @@ import { listenProblems } from "../../lib/http/listen.ts";
 import { parseTokens } from "../../lib/http/tokens.ts";
 import { placeholdersOf } from "../../lib/patroni/templates.ts";
 import { loadSettings } from "../../lib/settings.ts";
+import { parseSettingsFile } from "../../lib/settings-file.ts";
 import { type KubernetesObject, patched, problemsOf } from "../fixtures/kubernetes.ts";
 import { readTemplate, renderFile, renderObject, TEMPLATES, VALUES } from "../fixtures/kubernetes-templates.ts";
 
@@ -232,7 +233,7 @@ describe("the files that the sidecar reads", () => {
 
   test("the settings are known ones, and secure", () => {
     const text = renderObject("backup-configmap.yml").data["backup-api.yml"];
-    const file = { path: "backup-api.yml", text };
+    const file = parseSettingsFile("backup-api.yml", text);
     const loaded = loadSettings([...BACKUP_API_OPTIONS, "logFormat"], [], { flags: {}, environment: {}, file });
     expect(listenProblems(loaded.listen, { hasToken: true, hasTls: true, isInsecure: loaded.insecure })).toEqual([]);
     expect(loaded).toMatchObject({ insecure: false, logFormat: "json", stopGrace: 20_000 });

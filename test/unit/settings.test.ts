@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { RestoreError } from "../../lib/errors.ts";
 import type { OptionName } from "../../lib/options.ts";
 import { didYouMean, loadSettings, refuseSecretFlag } from "../../lib/settings.ts";
+import { parseSettingsFile } from "../../lib/settings-file.ts";
 
 interface Given {
   flags?: Record<string, unknown>;
@@ -15,7 +16,7 @@ function load(given: Given, required: readonly (typeof NAMES)[number][] = []) {
   return loadSettings(NAMES, required, {
     flags: given.flags ?? {},
     environment: given.environment ?? {},
-    ...(given.file === undefined ? {} : { file: { path: "/etc/r.yml", text: given.file } }),
+    ...(given.file === undefined ? {} : { file: parseSettingsFile("/etc/r.yml", given.file) }),
   });
 }
 

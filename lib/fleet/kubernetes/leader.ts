@@ -9,8 +9,9 @@ import { messageOf } from "../../errors.ts";
 import type { KubernetesObject } from "../../io/kubernetes.ts";
 import { snake } from "../../options.ts";
 import { parseConninfo } from "../../postgres/conninfo.ts";
-import { HOOK_OPTIONS } from "../../restore-test/hooks.ts";
+import { HOOK_OPTIONS } from "../../restore-test/options.ts";
 import { didYouMean, loadSettings } from "../../settings.ts";
+import { parseSettingsFile } from "../../settings-file.ts";
 import { POLICY_WORDS } from "../policy.ts";
 import type { Policy, Resources, Service } from "../service.ts";
 import { isTestScope, PREFIX, TEST_LABEL } from "./names.ts";
@@ -189,7 +190,7 @@ const HOOK_KEYS: readonly string[] = HOOK_OPTIONS.filter((name) => name !== "sta
 
 /** As it was written: its values are checked now, and once more by the scripts that get them. */
 function hookSettings(text: string): Record<string, unknown> {
-  loadSettings(HOOK_OPTIONS, [], { flags: {}, environment: {}, file: { path: "settings", text } });
+  loadSettings(HOOK_OPTIONS, [], { flags: {}, environment: {}, file: parseSettingsFile("settings", text) });
   const value = (parse(text) ?? {}) as Record<string, unknown>;
   const strange = Object.keys(value).find((key) => !HOOK_KEYS.includes(key));
   if (strange !== undefined) throw new Error(`${strange} is not a setting of a restore test's hooks`);

@@ -8,8 +8,9 @@ import builtIn from "../../../patroni-templates/kubernetes/fleet-restore-test.ym
 import { combineProblems, messageOf, RestoreError } from "../../errors.ts";
 import { apiVersionOf, isKind, type Kind, type KubernetesObject } from "../../io/kubernetes.ts";
 import { placeholdersOf, renderTemplate } from "../../patroni/templates.ts";
-import { HOOK_OPTIONS } from "../../restore-test/hooks.ts";
+import { HOOK_OPTIONS } from "../../restore-test/options.ts";
 import { loadSettings } from "../../settings.ts";
+import { parseSettingsFile } from "../../settings-file.ts";
 
 export const PATRONI_FILE = "patroni.yml";
 export const HOOKS_FILE = "hooks.yml";
@@ -93,7 +94,7 @@ function problemsOfAll(objects: readonly KubernetesObject[]): string[] {
 function hooksProblems(text: string): string[] {
   const names = [...HOOK_OPTIONS, "detach", "sync", "annotatePod", "logFormat"] as const;
   try {
-    loadSettings(names, [], { flags: {}, environment: {}, file: { path: HOOKS_FILE, text } });
+    loadSettings(names, [], { flags: {}, environment: {}, file: parseSettingsFile(HOOKS_FILE, text) });
     return [];
   } catch (error) {
     return [messageOf(error)];

@@ -3,13 +3,15 @@ import { parse } from "yaml";
 import { RestoreError } from "../../../lib/errors.ts";
 import type { Settings } from "../../../lib/options.ts";
 import { newReport, type Report } from "../../../lib/report/report.ts";
-import { HOOK_OPTIONS, type HookOption, hooksConfig, throwawayEnvironment } from "../../../lib/restore-test/hooks.ts";
+import { hooksConfig, throwawayEnvironment } from "../../../lib/restore-test/hooks.ts";
 import { type Ending, judgeEnding } from "../../../lib/restore-test/judge.ts";
 import { dcsPrefix, longestSocketPath, makeLayout } from "../../../lib/restore-test/layout.ts";
+import { HOOK_OPTIONS, type HookOption } from "../../../lib/restore-test/options.ts";
 import { renderPatroniConfig, serverSettings } from "../../../lib/restore-test/patroni-config.ts";
 import { complaintText, isComplaint, parseHookEvent, printedError } from "../../../lib/restore-test/relay.ts";
-import { patience, pause, withLimit } from "../../../lib/restore-test/wait.ts";
+import { makeBell, patience, pause, withLimit } from "../../../lib/restore-test/wait.ts";
 import { loadSettings } from "../../../lib/settings.ts";
+import { parseSettingsFile } from "../../../lib/settings-file.ts";
 
 const SYSTEM_IDENTIFIER = "7283000000000000001";
 
@@ -164,7 +166,7 @@ describe("what the hooks are told", () => {
     const again = loadSettings<HookOption | "receipt" | "logFormat">([...HOOK_OPTIONS, "receipt", "logFormat"], [], {
       flags: {},
       environment: {},
-      file: { path: "hooks.yml", text },
+      file: parseSettingsFile("hooks.yml", text),
     });
     expect(again).toEqual({ ...settings(given), receipt: "/x y/receipt.json", logFormat: "json" });
   });
@@ -268,6 +270,26 @@ describe("waiting", () => {
     stop.abort(new RestoreError("INTERRUPTED", "ended by SIGINT"));
     await expect(waiting).rejects.toMatchObject({ code: "INTERRUPTED" });
     await expect(pause(1, stop.signal)).rejects.toMatchObject({ code: "INTERRUPTED" });
+  });
+
+  test("is ended by a bell, which is also heard when it rang before", async () => {
+    const signal = new AbortController().signal;
+    const bell = makeBell();
+    const waiting = bell.wait(60_000, signal);
+    bell.ring();
+    await waiting;
+    bell.ring();
+    await bell.wait(60_000, signal);
+    // Heard once only.
+    await expect(
+      withLimit(
+        signal,
+        5,
+        () => new Error("silence"),
+        (limited) => bell.wait(60_000, limited),
+      ),
+    ).rejects.toThrow("silence");
+    await bell.wait(1, signal);
   });
 
   test("a limit ends work with its own reason", async () => {

@@ -7,6 +7,7 @@ import { FLEET_RUN_OPTIONS } from "../../../../lib/fleet/serve.ts";
 import { listenProblems } from "../../../../lib/http/listen.ts";
 import { renderTemplate } from "../../../../lib/patroni/templates.ts";
 import { loadSettings } from "../../../../lib/settings.ts";
+import { parseSettingsFile } from "../../../../lib/settings-file.ts";
 import { type KubernetesObject, problemsOf } from "../../../fixtures/kubernetes.ts";
 import { FLEET_TEMPLATES, FLEET_VALUES, readTemplate } from "../../../fixtures/kubernetes-templates.ts";
 
@@ -113,7 +114,7 @@ describe("fleet-deployment.yml", () => {
     const { data } = find("fleet-configmap.yml", "ConfigMap", "fleet");
     const text = data["fleet.yml"];
     const settings = loadSettings([...FLEET_RUN_OPTIONS, "logFormat"], ["record"], {
-      ...{ flags: {}, environment: {}, file: { path: "fleet.yml", text } },
+      ...{ flags: {}, environment: {}, file: parseSettingsFile("fleet.yml", text) },
     });
     expect(settings.listen.port).toBe(container.ports[0].containerPort);
     expect(listenProblems(settings.listen, { hasToken: true, hasTls: true, isInsecure: settings.insecure })).toEqual(

@@ -1,0 +1,34 @@
+/** What the checks are told. Apart from the checks, which `--help` and most starts of guard need not load. */
+
+export const POST_BOOTSTRAP_OPTIONS = [
+  "receipt",
+  "report",
+  "level",
+  "jobs",
+  "checkTimeout",
+  "maxRpo",
+  "verifyBudget",
+  "detach",
+  "binDir",
+  "queries",
+] as const;
+
+/** Of guard --on-unproven=prove. */
+export const PROVE_OPTIONS = [...POST_BOOTSTRAP_OPTIONS, "stopTimeout"] as const;
+
+export const VERIFY_OPTIONS = [
+  "conninfo",
+  "datadir",
+  "receipt",
+  "report",
+  "level",
+  "jobs",
+  "checkTimeout",
+  "maxRpo",
+  "previousReport",
+  "verifyBudget",
+  "detach",
+  "binDir",
+  "queries",
+  "json",
+] as const;
