@@ -176,7 +176,9 @@ export const OPTIONS = {
   annotatePod: flag("write the report into the annotation patroni-restore/report of this pod too, for the fleet"),
   detach: choice(["restore-test", "clone"], "how much of the instance is made harmless", "restore-test"),
   pgbackrestConfig: text("FILE", "pgBackRest's configuration file; pgBackRest's own default otherwise"),
-  processMax: number("processes that pgBackRest uses for the restore", 2),
+  processMax: optionalNumber(
+    "processes that pgBackRest uses for the restore; the CPUs granted here by default, 2 to 8",
+  ),
   binDir: text("DIR", "directory of PostgreSQL's programs; found by the backup's version otherwise"),
   tablespaceMap: pairs(
     "NAME=/PATH",
@@ -198,7 +200,7 @@ export const OPTIONS = {
   ),
   maxAttempts: number("failed attempts on this volume after which nothing is downloaded again", 3),
   level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
-  jobs: optionalNumber("checks and sessions at the same time; this machine's cores by default, 4 at most"),
+  jobs: optionalNumber("checks and sessions at the same time; the CPUs granted here by default, 4 at most"),
   checkTimeout: duration("limit for each single check", "30min"),
   previousReport: text("FILE", "an earlier report of the service: what it proved waits until the rest is proven"),
   verifyBudget: duration("what the checks of the data may take at level standard", "60s"),

@@ -43,7 +43,6 @@ export interface WalAheadInput {
   /** Beside the data directory, on its volume; made here, and removed at the end. */
   directory: string;
   pgbackrest: PgBackRest;
-  processMax: number;
   log: Log;
 }
 
@@ -235,7 +234,7 @@ class Ahead {
 
   /** Null, or why it failed. */
   private async fetch(names: readonly string[], overtaken?: AbortSignal): Promise<string | null> {
-    const { pgbackrest, processMax, directory } = this.input;
+    const { pgbackrest, plan, directory } = this.input;
     const stop = AbortSignal.any([this.stopped.signal, ...(overtaken === undefined ? [] : [overtaken])]);
     if (stop.aborted) return "stopped";
     const args = [
@@ -243,7 +242,7 @@ class Ahead {
       `--stanza=${pgbackrest.stanza}`,
       `--pg1-path=${this.datadir()}`,
       "--archive-async",
-      `--process-max=${processMax}`,
+      `--process-max=${plan.processMax}`,
       "--log-level-console=off",
       "--log-level-stderr=warn",
       "archive-get:async",

@@ -100,24 +100,34 @@ export interface DigestOptions {
   nextXid: string | null;
 }
 
-/** One row per range, in its order: `count`, `digest`, `unsettled`, `newer`. Without parameters. */
+/**
+ * One row per range, in its order: `count`, `digest`, `unsettled`, `newer`. Without parameters. One sub-select that is planned
+ * once and run for each range: as a UNION of them, planning took a fifth of the whole.
+ */
 export function digestRangesSql(table: DataTable, ranges: readonly Range[], options: DigestOptions): string {
   const { horizon, seed, nextXid } = options;
   const isRestore = nextXid !== null;
-  // Not ahead of the present either: rows that were frozen long ago keep IDs that come round again.
-  const newer = isRestore ? `NOT ${precedes("t.xmin", nextXid)} AND age(t.xmin) >= 0` : "false";
-  const busy = isRestore ? "false" : `NOT ${precedes("t.xmax", horizon)}`;
+  const busy = isRestore ? "false" : `old AND NOT ${precedes("xmax", horizon)}`;
+  // A newer row that passes for old makes another digest. Not ahead of the present either: rows that were frozen long ago keep
+  // IDs that come round again.
+  const newer = isRestore ? `NOT old AND NOT ${precedes("xmin", nextXid)} AND age(xmin) >= 0` : "false";
+  const bounds = ranges.map(({ from, to }, i) => `(${i}, '(${from},0)'::tid, '(${to ?? END_OF_BLOCKS},0)'::tid)`);
   // OFFSET 0 keeps the inner expressions from being computed once for each use.
-  const one = (range: Range, i: number) => `
-SELECT ${i} AS i, count(*) FILTER (WHERE old) AS count, coalesce(bit_xor(hash) FILTER (WHERE old), 0) AS digest,
-       count(*) FILTER (WHERE old AND busy) AS unsettled, count(*) FILTER (WHERE newer) AS newer
-  FROM (SELECT hash_record_extended(ROW(${table.row}), ${seed}) AS hash, ${precedes("t.xmin", horizon)} AS old,
-               ${busy} AS busy, ${newer} AS newer
-          FROM ONLY ${table.name} AS t WHERE ${condition(range)} OFFSET 0) AS row`;
   return `
-SELECT count::text AS count, lpad(to_hex(digest), 16, '0') AS digest, unsettled::text AS unsettled, newer::text AS newer
-  FROM (${ranges.map(one).join("\nUNION ALL")}) AS ranges ORDER BY i`;
+SELECT found[1] AS count, found[2] AS digest, found[3] AS unsettled, found[4] AS newer
+  FROM (SELECT i, (
+    SELECT ARRAY[(count(*) FILTER (WHERE old))::text,
+                 lpad(to_hex(coalesce(bit_xor(hash) FILTER (WHERE old), 0)), 16, '0'),
+                 (count(*) FILTER (WHERE ${busy}))::text, (count(*) FILTER (WHERE ${newer}))::text]
+      FROM (SELECT hash_record_extended(ROW(${table.row}), ${seed}) AS hash, ${precedes("t.xmin", horizon)} AS old,
+                   t.xmin, t.xmax
+              FROM ONLY ${table.name} AS t WHERE t.ctid >= range.low AND t.ctid < range.high OFFSET 0) AS row) AS found
+          FROM (VALUES ${bounds.join(", ")}) AS range (i, low, high) OFFSET 0) AS answers
+ ORDER BY i`;
 }
+
+/** No block has this number (storage/block.h, InvalidBlockNumber). */
+const END_OF_BLOCKS = 0xffff_ffff;
 
 /**
  * Reads every value of a range that is more than bits in its row, and says how many rows there are. `serverVersion` as in

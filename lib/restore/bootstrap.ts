@@ -177,13 +177,12 @@ class Bootstrap {
 
   private async restore({ plan }: Preflight): Promise<void> {
     const pgbackrest = this.pgbackrest();
-    const args = restoreArguments(plan, commonOptions(pgbackrest), this.paths.restoring, this.settings.processMax);
+    const args = restoreArguments(plan, commonOptions(pgbackrest), this.paths.restoring);
     await makePrivateDirectory(`${this.workDir}/lock`);
     await makePrivateDirectory(`${this.workDir}/spool`);
     for (const [, path] of plan.tablespaces) await makePrivateDirectory(path);
     if (plan.walAheadBytes > 0) {
-      const { processMax } = this.settings;
-      this.walAhead = startWalAhead({ plan, directory: this.paths.walAhead, pgbackrest, processMax, log: this.log });
+      this.walAhead = startWalAhead({ plan, directory: this.paths.walAhead, pgbackrest, log: this.log });
     }
     await this.phase("restore", async (phase) => {
       const progress = this.log.progress("restore");

@@ -34,6 +34,8 @@ export interface Plan {
   systemIdentifier: string;
   pgVersion: string;
   pgbackrestVersion: string;
+  /** Of pgBackRest, at the same time. */
+  processMax: number;
   /** The command that restores, without pgBackRest's private paths. */
   restoreCommand: string[];
   warnings: string[];
@@ -142,10 +144,9 @@ export function reportBackup(backup: Backup, why: string): Plan["backup"] {
 
 /** The arguments of `pgbackrest` for this plan; `common` are its private paths, `directory` is where to restore. */
 export function restoreArguments(
-  plan: Pick<Plan, "stanza" | "backup" | "target" | "tablespaces" | "links">,
+  plan: Pick<Plan, "stanza" | "backup" | "target" | "tablespaces" | "links" | "processMax">,
   common: readonly string[],
   directory: string,
-  processMax: number,
 ): string[] {
   return [
     "restore",
@@ -159,7 +160,7 @@ export function restoreArguments(
     // Linux keeps what one large write wrote as one piece of its cache, and replay, which writes single pages into it, then
     // takes twice as long (kernel 6.18, ext4: 10.1 s instead of 5.5 s where shared_buffers hold a quarter of the copy).
     "--buffer-size=64KiB",
-    `--process-max=${processMax}`,
+    `--process-max=${plan.processMax}`,
     ...plan.tablespaces.map(([name, path]) => `--tablespace-map=${name}=${path}`),
     ...plan.links.map(([name, path]) => `--link-map=${name}=${path}`),
   ];

@@ -15,6 +15,7 @@ import {
 import { listWal, overridesIn, type PgBackRest, pgBackRestVersion, readBackupSet, readInfo } from "../io/pgbackrest.ts";
 import { findBinDir } from "../io/postgres.ts";
 import { livePostmaster } from "../io/processes.ts";
+import { grantedProcessors } from "../io/processors.ts";
 import { parseReceipt, type Receipt } from "../mark/receipt.ts";
 import { DEFAULT_WAL_SEGMENT_SIZE } from "../postgres/lsn.ts";
 import type { Target } from "../postgres/target.ts";
@@ -139,6 +140,7 @@ export async function examine(
     },
     tablespaces,
     links: settings.linkMap ?? [],
+    processMax: settings.processMax ?? Math.max(2, Math.min(MOST_PROCESSES, await grantedProcessors())),
   };
   const common = settings.pgbackrestConfig === undefined ? [] : [`--config=${settings.pgbackrestConfig}`];
   const found: Preflight = {
@@ -155,7 +157,7 @@ export async function examine(
       systemIdentifier: database?.["system-id"] ?? "",
       pgVersion: database?.version ?? "",
       pgbackrestVersion: version.join("."),
-      restoreCommand: restoreArguments(base, common, pathsOf(datadir).restoring, settings.processMax),
+      restoreCommand: restoreArguments(base, common, pathsOf(datadir).restoring),
       warnings,
     },
   };
@@ -195,6 +197,9 @@ export async function readRequest(settings: PlanSettings): Promise<{ receipt: Re
 }
 
 const ofHost = (problems: readonly Problem[]): Problem[] => problems.map((one) => ({ ...one, about: "host" }));
+
+/** Of pgBackRest, unless more are asked for: a repository has other clients too. One of two waits while the other works. */
+const MOST_PROCESSES = 8;
 
 const FAILED = Symbol("failed");
 

@@ -1,6 +1,5 @@
 /** Runs every check against a running instance and draws the conclusion. Changes nothing in it. */
 
-import { availableParallelism } from "node:os";
 import { type Asked, type Check, type CheckLevel, type Evidence, runChecks } from "../checks/check.ts";
 import { ask, openEdge, readServerRun, type ServerRun } from "../checks/edge.ts";
 import { describeFailure, isAway } from "../checks/failure.ts";
@@ -8,6 +7,7 @@ import { CHECKS } from "../checks/index.ts";
 import { recoveryPointMs } from "../checks/recentness/marker.ts";
 import type { Ledger } from "../checks/relations.ts";
 import { RestoreError, reportError } from "../errors.ts";
+import { grantedProcessors } from "../io/processors.ts";
 import type { Log } from "../log.ts";
 import { askRestored } from "../manifest/manifest.ts";
 import type { Receipt } from "../mark/receipt.ts";
@@ -64,7 +64,7 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
   const startedAt = (input.now ?? (() => new Date()))();
   const clock = performance.now();
   // More sessions than cores take turns, and each finds its memory in nobody's cache.
-  const { conninfo, signal, log, jobs = Math.min(MOST_JOBS, availableParallelism()) } = input;
+  const { conninfo, signal, log, jobs = Math.min(MOST_JOBS, await grantedProcessors()) } = input;
   const server = await connect(conninfo, input.checkTimeoutMs, signal);
   const asked: Asked = {
     receipt: input.receipt,

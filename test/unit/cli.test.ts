@@ -11,7 +11,7 @@ const OPTIONS_OF_SAMPLE = [
   "linkMap",
   "target",
   "jobs",
-  "processMax",
+  "maxTests",
 ] as const;
 
 const sample = (changes: Partial<Script<OptionName>> = {}): Script<OptionName> => ({
@@ -158,7 +158,7 @@ describe("--help and --version", () => {
     );
     expect(shown).toContain("Usage: sample [options] [CONNINFO]");
     expect(shown).toContain("Shows how.\n\nCalled by Patroni.");
-    expect(shown).toMatch(/--process-max <N> .*\(default: 2\)/);
+    expect(shown).toMatch(/--max-tests <N> .*\(default: 2\)/);
     expect(shown).toContain("--config <FILE>");
     expect(shown).toContain("RESTORE_STANZA=…");
     expect(shown).toContain("  sample --stanza demo\n\n  sample --stanza demo \\\n    --keep");

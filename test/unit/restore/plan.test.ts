@@ -65,8 +65,9 @@ test("pgBackRest gets the target as it is, promotes, and never archives or reuse
     target,
     tablespaces: [["fast disk", "/pg/data.tablespaces/fast disk"]] as [string, string][],
     links: [["pg_wal", "/wal/data"]] as [string, string][],
+    processMax: 4,
   };
-  expect(restoreArguments(plan, ["--config=/etc/pgbackrest.conf"], "/pg/data.restoring", 4)).toEqual([
+  expect(restoreArguments(plan, ["--config=/etc/pgbackrest.conf"], "/pg/data.restoring")).toEqual([
     "restore",
     "--config=/etc/pgbackrest.conf",
     "--stanza=main",
@@ -148,6 +149,7 @@ test("a plan is readable and its progress is a share of the way", () => {
     systemIdentifier: "7711147517477380914",
     pgVersion: "15",
     pgbackrestVersion: "2.45",
+    processMax: 2,
     restoreCommand: ["restore", "--target=2026-11-23 00:00:00.123456+00"],
     warnings: [],
   };
