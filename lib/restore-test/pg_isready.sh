@@ -7,6 +7,6 @@ while :; do
   code=$?
   tries=$((tries + 1))
   # 1: it starts up; 2: it does not answer yet.
-  case $code in 1 | 2) [ $tries -lt 40 ] || exit $code ;; *) exit $code ;; esac
-  sleep 0.025
+  case $code in 1 | 2) [ $tries -lt 20 ] || exit $code ;; *) exit $code ;; esac
+  sleep 0.05
 done
