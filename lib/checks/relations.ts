@@ -101,13 +101,17 @@ export async function readRelations(database: Database, name: string, shared: bo
 }
 
 /** What the pool must know to look at it. */
-export const unitOf = ({ database, name: object, rank, held, bytes }: Relation, share = bytes): Unit => ({
-  database,
-  object,
-  bytes: share,
-  rank,
-  held,
+export const unitOf = (relation: Relation, bytes = relation.bytes): Unit => ({
+  database: relation.database,
+  relations: [relation],
+  bytes,
+  rank: relation.rank,
+  held: relation.held,
 });
+
+/** By database and OID: results come in whatever order, and are told in this one. */
+export const byPlace = (a: Relation, b: Relation): number =>
+  a.database === b.database ? Number(a.oid) - Number(b.oid) || 0 : a.database < b.database ? -1 : 1;
 
 /** An index goes with its table, a TOAST table with its owner: the relation that they are proven with. */
 export function leaderOf(relations: readonly Relation[]): (relation: Relation) => Relation {

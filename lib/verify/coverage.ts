@@ -10,8 +10,8 @@ export interface CoverageInput {
   level: CheckLevel;
   /** Empty at a level that looks at no relation. */
   relations: readonly Relation[];
-  /** Keys of the relations of which every check finished what it began, and of those that it did not. */
-  proven: ReadonlyMap<string, boolean>;
+  /** Whether every check finished what it began of it; nothing of those that no check looked at. */
+  proven: ReadonlyMap<Relation, boolean>;
   ledger: Ledger;
   now: Date;
 }
@@ -50,7 +50,7 @@ function totalOf({ relations, proven, ledger, now }: CoverageInput) {
   const groups = new Map<Relation, { bytes: number; done: boolean; asked: boolean }>();
   for (const relation of relations) {
     const group = groups.get(leader(relation)) ?? { bytes: 0, done: true, asked: false };
-    const done = proven.get(objectKey({ database: relation.database, object: relation.name }));
+    const done = proven.get(relation);
     groups.set(leader(relation), {
       bytes: group.bytes + relation.bytes,
       done: group.done && done !== false,

@@ -17,9 +17,6 @@ import {
 /** Bigger tables are read in parts; what the database must know of all rows at once is asked by itself. */
 const SPLIT_BLOCKS = 131_072;
 const PART_BLOCKS = 32_768;
-/** From here on PostgreSQL reads a part of a table without the rest. */
-const TID_RANGES = 140_000;
-
 export interface Group {
   rules: readonly Rule[];
   /** Blocks of the table that are asked. */
@@ -60,34 +57,45 @@ interface DescribedRules {
   keys: (ForeignKeyRule & { toOid: string })[];
 }
 
-/** By table, in groups that one unit asks. Foreign keys of a partitioned table go with one of its partitions. */
-export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<Map<Relation, Group[]>> {
-  const groups = new Map<Relation, Group[]>();
+/** By table, as text: of very many tables that is much less than what is made of it, which only its unit needs. */
+export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<Map<Relation, string>> {
+  const rules = new Map<Relation, string>();
   await inParallel([...new Set(tables.map((r) => r.database))], edge.jobs, async (name) => {
-    const here = tables.filter((r) => r.database === name);
-    const byOid = new Map(here.map((r) => [r.oid, r]));
-    const rows = await edge.sql(name, (database) => database.query<{ rules: string }>(DESCRIBE));
-    for (const row of rows) {
-      const d = JSON.parse(row.rules) as DescribedRules;
-      const relation = byOid.get(d.relation);
-      if (relation === undefined) continue;
-      const ofRows = [
-        ...d.notNull.map(rowRule.notNull),
-        ...d.checks.map((c) => rowRule.check(c.name, c.expression)),
-        ...d.domains.map((c) => rowRule.domain(c.name, c.column, c.base, c.expression)),
-        ...(d.bound === null ? [] : [rowRule.partition(d.bound)]),
-      ];
-      const { bytes } = relation;
-      const list = groupRules(bytes, ofRows, d.uniques, edge.serverVersion >= TID_RANGES);
-      for (const rule of d.exclusions) list.push({ rules: [rule], part: null, bytes });
-      for (const key of d.keys) {
-        list.push({ rules: [key], part: null, bytes: bytes + (byOid.get(key.toOid)?.bytes ?? 0) });
-      }
-      groups.set(relation, list);
-    }
+    const byOid = new Map(tables.filter((r) => r.database === name).map((r) => [r.oid, r]));
+    await edge.sql(name, (database) =>
+      database.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
+        const text = value?.toString() ?? "{}";
+        const relation = byOid.get((JSON.parse(text) as DescribedRules).relation);
+        if (relation !== undefined) rules.set(relation, text);
+      }),
+    );
   });
-  return groups;
+  return rules;
 }
+
+/** What one unit each asks. Foreign keys of a partitioned table go with one of its partitions. */
+export function groupsOf(
+  text: string,
+  { bytes }: Pick<Relation, "bytes">,
+  canSplit: boolean,
+  bytesOf: (oid: string) => number = () => 0,
+): Group[] {
+  const d = JSON.parse(text) as DescribedRules;
+  const ofRows = [
+    ...d.notNull.map(rowRule.notNull),
+    ...d.checks.map((c) => rowRule.check(c.name, c.expression)),
+    ...d.domains.map((c) => rowRule.domain(c.name, c.column, c.base, c.expression)),
+    ...(d.bound === null ? [] : [rowRule.partition(d.bound)]),
+  ];
+  return [
+    ...groupRules(bytes, ofRows, d.uniques, canSplit),
+    ...d.exclusions.map((rule) => ({ rules: [rule], part: null, bytes })),
+    ...d.keys.map((key) => ({ rules: [key], part: null, bytes: bytes + bytesOf(key.toOid) })),
+  ];
+}
+
+/** From here on PostgreSQL reads a part of a table without the rest. */
+export const canSplit = ({ serverVersion }: Pick<Edge, "serverVersion">) => serverVersion >= 140_000;
 
 const DESCRIBE = `
 WITH RECURSIVE tables AS (

@@ -153,8 +153,6 @@ describe("tables", () => {
       name: "shop.orders",
       blocks: 384,
       bytes: 384 * 8192,
-      row: "t.ctid",
-      values: "",
     },
     ranges,
     left: 0,
