@@ -26,7 +26,10 @@ export function compareObjects(
 ): ObjectComparison {
   const found = new Map(answers.map((a) => [JSON.stringify([a.database, a.question]), a]));
   const result: ObjectComparison = { equal: 0, moved: 0, differences: [], unanswered: [] };
-  for (const { database, question, objects, moved: inMotion, complete } of manifest.objects) {
+  for (const asked of manifest.objects) {
+    const { database, question, complete } = asked;
+    // Once: they may have to be unpacked.
+    const { objects, moved: inMotion } = asked;
     result.moved += inMotion.length;
     const answer = found.get(JSON.stringify([database, question]));
     const names = Object.keys(objects);
@@ -40,8 +43,9 @@ export function compareObjects(
       result.unanswered.push({ database, question, ...answer.problem });
       continue;
     }
+    const answered = answer.objects.read();
     for (const name of names) {
-      const here = answer.objects.get(name);
+      const here = answered.get(name);
       const object = `${question}: ${name}`;
       if (here === undefined && answer.isPartial === true) result.moved++;
       else if (here === undefined) result.differences.push({ database, object, what: "is missing here" });
@@ -52,7 +56,7 @@ export function compareObjects(
     if (!complete) continue;
     const known = new Set([...names, ...inMotion]);
     const changed = moved.get(database ?? "postgres");
-    for (const [name, here] of answer.objects) {
+    for (const [name, here] of answered) {
       // Made since, by the source or by this restore: nobody can tell what it should be.
       if (known.has(name) || !here.old || changed === undefined || changed.has(here.object)) continue;
       result.differences.push({ database, object: `${question}: ${name}`, what: "is here and was not on the source" });

@@ -10,7 +10,7 @@ import { isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { type CollationMismatch, type KnownVersions, readCollationMismatches } from "./collations.ts";
 import { type Horizon, readHorizon } from "./horizon.ts";
-import { askObjects, movedObjects, type Problem, type QuestionAnswers, sharedWith, unanswered } from "./objects.ts";
+import { askObjects, movedObjects, type Problem, type QuestionAnswers, unanswered } from "./objects.ts";
 import { askQuery, type QueryAnswer } from "./queries.ts";
 import { readSequences, type SequenceValue } from "./sequences.ts";
 import { type Session, type SessionOptions, withManifestSession } from "./session.ts";
@@ -106,9 +106,7 @@ export async function takeSnapshot(
     snapshot.objects.push(...(await askObjects(session, null, horizon)));
   });
   await inEach(async (session, name) => {
-    const objects = await askObjects(session, name, horizon);
-    const before = first?.objects.filter(({ database }) => database === name) ?? [];
-    snapshot.objects.push(...(before.length === 0 ? objects : sharedWith(before, objects)));
+    snapshot.objects.push(...(await askObjects(session, name, horizon)));
     await part(snapshot, name, "what moved", async () => {
       snapshot.moved.set(name, await movedObjects(session, horizon));
     });
@@ -288,8 +286,7 @@ async function readTable(
     }
     try {
       const table = { name: answer.table.name, ...columns };
-      const asked = batch.map((range) => ({ table, range }));
-      const sql = digestRangesSql(asked, { horizon: horizon.xid, seed, nextXid: null });
+      const sql = digestRangesSql(table, batch, { horizon: horizon.xid, seed, nextXid: null });
       answer.ranges.push(...readRangeDigests(batch, await session.database.query(sql)));
     } catch (error) {
       if (isConnectionLost(error)) throw error;

@@ -1,6 +1,7 @@
 /** The manifest as a receipt holds it, and how two snapshots become one: equal both times is proof, anything else was in motion. */
 
 import { z } from "zod";
+import { Packed } from "../packed.ts";
 import type { Basis, Snapshot, TableAnswer } from "./manifest.ts";
 import type { ObjectAnswer, QuestionAnswers } from "./objects.ts";
 import { stoodStill } from "./queries.ts";
@@ -74,6 +75,37 @@ export const manifestSchema = z.strictObject({
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 
+type ManifestQuestion = Manifest["objects"][number];
+
+/** As a receipt holds it, compressed while nobody looks at it. */
+export class PackedQuestion implements ManifestQuestion {
+  readonly database: string | null;
+  readonly question: string;
+  readonly complete: boolean;
+  private readonly packed: Packed<Record<string, string>>;
+  private readonly packedMoved: Packed<string[]>;
+
+  constructor({ database, question, complete, objects, moved }: ManifestQuestion) {
+    this.database = database;
+    this.question = question;
+    this.complete = complete;
+    this.packed = Packed.of(objects);
+    this.packedMoved = Packed.of(moved);
+  }
+
+  get objects() {
+    return this.packed.read();
+  }
+  get moved() {
+    return this.packedMoved.read();
+  }
+
+  toJSON(): ManifestQuestion {
+    const { database, question, objects, moved, complete } = this;
+    return { database, question, objects, moved, complete };
+  }
+}
+
 export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, nextXid: string): Manifest {
   const sequences = mergeSequences(first, second);
   return {
@@ -102,23 +134,25 @@ export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, 
 const questionKey = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
 
 function mergeObjects(first: Snapshot, second: Snapshot): Manifest["objects"] {
-  const before = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
+  const known = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
   return second.objects.flatMap((answers) => {
-    const earlier = before.get(questionKey(answers));
+    const earlier = known.get(questionKey(answers));
     if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) return [];
     // Cluster-wide objects borrow from nothing but roles and the like, which the database `postgres` was asked about.
     const dependents = second.moved.get(answers.database ?? "postgres");
     const objects: Record<string, string> = {};
     const moved: string[] = [];
-    for (const [name, b] of answers.objects) {
-      const a = earlier.objects.get(name);
+    const [before, after] = [earlier.objects.read(), answers.objects.read()];
+    for (const [name, b] of after) {
+      const a = before.get(name);
       const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
       if (isStill) objects[name] = b.digest;
       else moved.push(name);
     }
-    for (const name of earlier.objects.keys()) if (!answers.objects.has(name)) moved.push(name);
+    for (const name of before.keys()) if (!after.has(name)) moved.push(name);
     const complete = answers.isPartial !== true && earlier.isPartial !== true;
-    return [{ database: answers.database, question: answers.question, objects, moved, complete }];
+    const { database, question } = answers;
+    return [new PackedQuestion({ database, question, objects, moved, complete })];
   });
 }
 

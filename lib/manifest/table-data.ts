@@ -109,20 +109,17 @@ export interface DigestOptions {
   nextXid: string | null;
 }
 
-interface AskedRange {
-  table: Pick<TableSize, "name"> & TableColumns;
-  range: Range;
-}
+export type DigestedTable = Pick<TableSize, "name"> & TableColumns;
 
 /** One row per range, in its order: `count`, `digest`, `unsettled`, `newer`. Without parameters. */
-export function digestRangesSql(ranges: readonly AskedRange[], options: DigestOptions): string {
+export function digestRangesSql(table: DigestedTable, ranges: readonly Range[], options: DigestOptions): string {
   const { horizon, seed, nextXid } = options;
   const isRestore = nextXid !== null;
   // Not ahead of the present either: rows that were frozen long ago keep IDs that come round again.
   const newer = isRestore ? `NOT ${precedes("t.xmin", nextXid)} AND age(t.xmin) >= 0` : "false";
   const busy = isRestore ? "false" : `NOT ${precedes("t.xmax", horizon)}`;
   // OFFSET 0 keeps the inner expressions from being computed once for each use.
-  const one = ({ table, range }: AskedRange, i: number) => `
+  const one = (range: Range, i: number) => `
 SELECT ${i} AS i, count(*) FILTER (WHERE old) AS count, coalesce(bit_xor(hash) FILTER (WHERE old), 0) AS digest,
        count(*) FILTER (WHERE old AND busy) AS unsettled, count(*) FILTER (WHERE newer) AS newer
   FROM (SELECT hash_record_extended(ROW(${table.row}), ${seed}) AS hash, ${precedes("t.xmin", horizon)} AS old,
@@ -134,21 +131,18 @@ SELECT count::text AS count, lpad(to_hex(digest), 16, '0') AS digest, unsettled:
 }
 
 /**
- * Reads every value of a range that is more than bits in its row, and says how many rows there are: one row per range, in
- * its order. `serverVersion` as in `server_version_num`.
+ * Reads every value of a range that is more than bits in its row, and says how many rows there are. `serverVersion` as in
+ * `server_version_num`.
  */
-export function readRangesSql(ranges: readonly AskedRange[], serverVersion: number): string {
-  const one = ({ table, range }: AskedRange, i: number) => {
-    const record = `ROW(${table.values})`;
-    const hash =
-      table.values === ""
-        ? "0"
-        : serverVersion < TABLE_DATA_SINCE
-          ? `max(hashtext(${record}::text))`
-          : `bit_xor(hash_record_extended(${record}, 0))`;
-    return `SELECT ${i} AS i, count(*)::text AS count, ${hash}::text AS digest FROM ONLY ${table.name} AS t WHERE ${condition(range)}`;
-  };
-  return `${ranges.map(one).join(" UNION ALL ")} ORDER BY i`;
+export function readRangeSql(table: DigestedTable, range: Range, serverVersion: number): string {
+  const record = `ROW(${table.values})`;
+  const hash =
+    table.values === ""
+      ? "0"
+      : serverVersion < TABLE_DATA_SINCE
+        ? `max(hashtext(${record}::text))`
+        : `bit_xor(hash_record_extended(${record}, 0))`;
+  return `SELECT count(*)::text AS count, ${hash}::text AS digest FROM ONLY ${table.name} AS t WHERE ${condition(range)}`;
 }
 
 function condition({ from, to }: Range): string {

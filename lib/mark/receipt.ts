@@ -3,7 +3,7 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { RestoreError } from "../errors.ts";
-import { type Manifest, manifestSchema } from "../manifest/schema.ts";
+import { type Manifest, manifestSchema, PackedQuestion } from "../manifest/schema.ts";
 import { formatSize } from "../units.ts";
 
 /** 2: the manifest object by object, with tables by block range. */
@@ -73,7 +73,10 @@ export function parseReceipt(text: string, path: string): Receipt {
     );
   }
   const parsed = receiptSchema.safeParse(json);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const { manifest } = parsed.data;
+    return { ...parsed.data, manifest: { ...manifest, objects: manifest.objects.map((o) => new PackedQuestion(o)) } };
+  }
   const issue = parsed.error.issues[0];
   throw new RestoreError(
     "SETTINGS_INVALID",

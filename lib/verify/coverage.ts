@@ -46,12 +46,12 @@ function describeLeft({ id, facts }: CheckResult): string[] {
 
 /** A table is proven with its indexes and TOAST, or it is not. */
 function totalOf({ relations, proven, ledger, now }: CoverageInput) {
-  const leader = leaderOf(relations);
   const groups = new Map<Relation, { bytes: number; done: boolean; asked: boolean }>();
   for (const relation of relations) {
-    const group = groups.get(leader(relation)) ?? { bytes: 0, done: true, asked: false };
+    const leader = leaderOf(relation);
+    const group = groups.get(leader) ?? { bytes: 0, done: true, asked: false };
     const done = proven.get(relation);
-    groups.set(leader(relation), {
+    groups.set(leader, {
       bytes: group.bytes + relation.bytes,
       done: group.done && done !== false,
       asked: group.asked || done !== undefined,

@@ -34,7 +34,6 @@ export const btree: Check<BtreeFacts> = {
   stage: "data",
   async collect(edge) {
     const all = await edge.relations();
-    const bytesOf = new Map(all.filter((r) => r.kind !== "i").map((r) => [`${r.database} ${r.oid}`, r.bytes]));
     const less: NotCovered[] = [];
     let descended = 0;
     const tally = new Tally<Looked>((looked, { database, name: object, bytes }) => {
@@ -47,7 +46,7 @@ export const btree: Check<BtreeFacts> = {
         edge,
         indexes,
         {
-          bytes: (index) => index.bytes + (rows ? (bytesOf.get(`${index.database} ${index.of}`) ?? 0) : 0),
+          bytes: (index) => index.bytes + (rows ? (index.of?.bytes ?? 0) : 0),
           one: (session, index) => verifyIndex(session, edge, index, rows),
           together: async (session, small) => {
             await session.need(toolFor(edge));

@@ -29,13 +29,7 @@ export async function pagePass(edge: Edge, each: (item: PassItem) => void): Prom
   const major = Math.floor(Number(covered.version) / 10_000);
   const relations = await edge.relations();
   const tables = relations.filter(({ kind }) => ["r", "m", "t"].includes(kind));
-  const indexesOf = new Map<string, Relation[]>();
-  for (const relation of relations) {
-    if (relation.kind !== "i" || !relation.valid || relation.of === null) continue;
-    const key = `${relation.database} ${relation.of}`;
-    indexesOf.set(key, [...(indexesOf.get(key) ?? []), relation]);
-  }
-  const indexes = (relation: Relation) => indexesOf.get(`${relation.database} ${relation.oid}`) ?? [];
+  const indexes = (table: Relation) => table.indexes.filter(({ valid }) => valid);
   const settle = (relation: Relation, outcome: Outcome<TablePages>) =>
     each({ relation, indexes: indexes(relation), outcome });
   const leaveOut = (relation: Relation, why: string) => settle(relation, { kind: "left-out", why });

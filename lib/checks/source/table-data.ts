@@ -13,7 +13,7 @@ import {
   type RangeDigest,
   readColumns,
   readRangeDigests,
-  readRangesSql,
+  readRangeSql,
   type TableSize,
 } from "../../manifest/table-data.ts";
 import type { Range } from "../../manifest/table-plan.ts";
@@ -63,7 +63,7 @@ export const tableData: Check<TableDataFacts> = {
       unseen.delete(key);
       blocks += table.blocks;
       const [only] = units;
-      if (units.length === 1 && only !== undefined && rangesOf(only).length <= FEW && isSmall(relation, only.bytes)) {
+      if (units.length === 1 && only !== undefined && rangesOf(only).length === 1 && isSmall(relation, only.bytes)) {
         small.set(relation, only);
       } else parts.push(...partsOf(relation, units));
     };
@@ -181,9 +181,6 @@ type PlannedUnit = { kind: "compare"; ranges: Expected } | { kind: "read"; range
 
 type Planned = PlannedUnit & { blocks: number; bytes: number; always: boolean };
 
-/** Of a table that shares its statement with others. */
-const FEW = 4;
-
 const rangesOf = (unit: PlannedUnit): Range[] =>
   unit.kind === "read" ? [unit.range] : unit.ranges.map(([from, to]) => ({ from, to }));
 
@@ -234,22 +231,25 @@ interface Asked {
   planned: Planned;
 }
 
-/** Units of one kind, in one statement; an answer for each. */
+/** One unit, or units of one range each in one statement; an answer for each. */
 async function readAll(
   session: Session,
   of: readonly Asked[],
   options: DigestOptions | null,
   serverVersion: number,
 ): Promise<Read[]> {
-  const oids = of.map(({ relation }) => relation.oid);
-  const columns = readColumns(await session.query(columnsSql(oids)));
-  const asked = of.flatMap(({ relation: { oid, name }, planned }) =>
-    rangesOf(planned).map((range) => ({ table: { name, ...(columns.get(oid) ?? NO_COLUMNS) }, range })),
-  );
-  const compares = options !== null && of[0]?.planned.kind === "compare";
-  const sql = compares ? digestRangesSql(asked, options) : readRangesSql(asked, serverVersion);
+  const columns = readColumns(await session.query(columnsSql(of.map(({ relation }) => relation.oid))));
+  const sqlOf = ({ relation: { oid, name }, planned }: Asked) => {
+    const table = { name, ...(columns.get(oid) ?? NO_COLUMNS) };
+    const ranges = rangesOf(planned);
+    return planned.kind === "compare" && options !== null
+      ? digestRangesSql(table, ranges, options)
+      : readRangeSql(table, ranges[0] as Range, serverVersion);
+  };
+  const [first, ...others] = of.map(sqlOf);
+  const sql = others.length === 0 ? first : inOneStatement([first as string, ...others]);
   const found = readRangeDigests(
-    asked.map(({ range }) => range),
+    of.flatMap(({ planned }) => rangesOf(planned)),
     await session.query(`${SETTINGS}; ${sql}`),
   );
   return of.map(({ relation, planned }) => {
@@ -260,6 +260,10 @@ async function readAll(
       : { rows, ...compare(relation, planned, its) };
   });
 }
+
+/** Of questions with one row each. */
+const inOneStatement = (questions: readonly string[]) =>
+  `${questions.map((sql, n) => `SELECT ${n} AS n, answer.* FROM (${sql}) AS answer`).join(" UNION ALL ")} ORDER BY n`;
 
 /** What the source had, against what is here. */
 export function compare(

@@ -21,6 +21,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   bytes: 8192,
   otherBytes: 0,
   of: null,
+  indexes: [],
   valid: true,
   populated: true,
   fixedKeys: false,

@@ -26,6 +26,7 @@ const relation: Relation = {
   bytes: 8192 * 300,
   otherBytes: 0,
   of: null,
+  indexes: [],
   valid: true,
   populated: true,
   fixedKeys: false,
