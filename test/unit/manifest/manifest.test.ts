@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { compareObjects } from "../../../lib/manifest/compare.ts";
 import type { Snapshot, TableAnswer } from "../../../lib/manifest/manifest.ts";
-import { type ObjectAnswer, ObjectAnswers, type ObjectRow, type QuestionAnswers } from "../../../lib/manifest/objects.ts";
+import {
+  type ObjectAnswer,
+  ObjectAnswers,
+  type ObjectRow,
+  type QuestionAnswers,
+} from "../../../lib/manifest/objects.ts";
 import { mergeSnapshots } from "../../../lib/manifest/schema.ts";
 import type { RangeDigest } from "../../../lib/manifest/table-data.ts";
 import { PackedList } from "../../../lib/packed.ts";
