@@ -26,33 +26,90 @@ export class Packed<T> {
   }
 }
 
-const BLOCK_BYTES = 256 * 1024;
+/** Of a list that has more than FEW rows. */
+const PARTS = 64;
+const FEW = 1000;
 
-/** A JSON array, item by item: each is never more than its text. */
-export class PackedList<T> {
-  length = 0;
-  private blocks: Buffer[] = [];
-  private block = Buffer.alloc(0);
-  private at = 0;
+/**
+ * Rows that begin with their name. Of very many they come in parts, and what has one name is in the same part of every list:
+ * two lists can be compared without ever having the whole of them in memory.
+ */
+export class PackedRows<Row extends readonly [name: string | null, ...rest: unknown[]]> {
+  readonly length: number;
+  private readonly lists: readonly Packed<Row[]>[];
 
-  add(item: Buffer): void {
-    if (this.at + item.length + 1 > this.block.length) {
-      if (this.at > 0) this.blocks.push(this.block.subarray(0, this.at));
-      this.block = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, item.length + 1));
-      this.at = 0;
-    }
-    this.block[this.at] = this.length === 0 ? OPEN : COMMA;
-    item.copy(this.block, this.at + 1);
-    this.at += item.length + 1;
-    this.length++;
+  constructor(length: number, lists: readonly Packed<Row[]>[]) {
+    this.length = length;
+    this.lists = lists;
   }
 
-  pack(): Packed<T[]> {
-    const text = this.length === 0 ? [Buffer.from("[]")] : [...this.blocks, this.block.subarray(0, this.at), CLOSE];
-    return Packed.ofJson(Buffer.concat(text));
+  static of<Row extends readonly [string | null, ...unknown[]]>(rows: readonly Row[]): PackedRows<Row> {
+    const lists: Row[][] = Array.from({ length: rows.length > FEW ? PARTS : 1 }, () => []);
+    for (const row of rows) lists[partOf(row[0], lists.length)]?.push(row);
+    return new PackedRows(rows.length, lists.map(Packed.of));
+  }
+
+  get parts(): number {
+    return this.lists.length;
+  }
+
+  /** The part with this number, of that many. */
+  part(n: number, parts: number): Row[] {
+    const list = this.lists[n % this.lists.length]?.read() ?? [];
+    return parts === this.lists.length ? list : list.filter(([name]) => partOf(name, parts) === n);
+  }
+
+  *[Symbol.iterator](): Generator<Row> {
+    for (let n = 0; n < this.parts; n++) yield* this.part(n, this.parts);
   }
 }
 
-const OPEN = 0x5b;
-const COMMA = 0x2c;
-const CLOSE = Buffer.from("]");
+/** Takes each row as its JSON, so that it never is more than its text. */
+export class PackedRowsBuilder<Row extends readonly [string | null, ...unknown[]]> {
+  /** All rows, one after another. */
+  private text = Buffer.alloc(0);
+  private readonly ends: number[] = [];
+  private readonly parts: number[] = [];
+
+  get length(): number {
+    return this.ends.length;
+  }
+
+  add(json: Buffer, name = (JSON.parse(json.toString()) as [string | null])[0]): void {
+    const at = this.ends.at(-1) ?? 0;
+    const end = at + json.length;
+    if (end > this.text.length) {
+      const text = Buffer.allocUnsafeSlow(Math.max(1024, 2 * end));
+      this.text.copy(text, 0, 0, at);
+      this.text = text;
+    }
+    json.copy(this.text, at);
+    this.ends.push(end);
+    this.parts.push(partOf(name, PARTS));
+  }
+
+  pack(): PackedRows<Row> {
+    const rows = this.ends.map((_, i) => i);
+    const { length } = rows;
+    const part = (n: number) => this.packed(rows.filter((i) => this.parts[i] === n));
+    return new PackedRows(
+      length,
+      length > FEW ? Array.from({ length: PARTS }, (_, n) => part(n)) : [this.packed(rows)],
+    );
+  }
+
+  private packed(rows: readonly number[]): Packed<Row[]> {
+    const texts = rows.flatMap((i) => [COMMA, this.text.subarray(this.ends[i - 1] ?? 0, this.ends[i])]);
+    return Packed.ofJson<Row[]>(Buffer.concat([OPEN, ...texts.slice(1), CLOSE]));
+  }
+}
+
+const [OPEN, COMMA, CLOSE] = [Buffer.from("["), Buffer.from(","), Buffer.from("]")];
+
+/** Of rows that have one name all but the first get a number, ` (2)`: they stay together. By FNV-1a. */
+function partOf(name: string | null, parts: number): number {
+  const text = name?.endsWith(")") === true ? name.replace(/( \(\d+\))+$/, "") : (name ?? "");
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0) % parts;
+}

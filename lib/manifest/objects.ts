@@ -2,7 +2,7 @@
 
 import { messageOf } from "../errors.ts";
 import { sqlState } from "../io/database.ts";
-import { type Packed, PackedList } from "../packed.ts";
+import { PackedRows, PackedRowsBuilder } from "../packed.ts";
 import { isConnectionLost } from "../postgres/connection-error.ts";
 import { settled } from "./horizon.ts";
 import { type Question, questionSql } from "./question.ts";
@@ -35,27 +35,11 @@ export type ObjectRow = [
   object: string,
 ];
 
-/** The answers to a question: there may be a hundred thousand, and they are compared once. */
-export class ObjectAnswers {
-  readonly size: number;
-  private readonly rows: Packed<ObjectRow[]>;
-
-  constructor(list: PackedList<ObjectRow>) {
-    this.size = list.length;
-    this.rows = list.pack();
-  }
-
-  /** By the object's name. */
-  read(): Map<string, ObjectAnswer> {
-    return byName(this.rows.read());
-  }
-}
-
 export interface QuestionAnswers {
   /** Null for what belongs to the whole cluster. */
   database: string | null;
   question: string;
-  objects: ObjectAnswers;
+  objects: PackedRows<ObjectRow>;
   /** Some objects are locked by somebody and left out. */
   isPartial?: boolean;
   /** Why it could not be answered. */
@@ -88,10 +72,10 @@ async function askQuestion(
   let isPartial = false;
   for (let n = 1; ; n++) {
     try {
-      const rows = new PackedList<ObjectRow>();
+      const rows = new PackedRowsBuilder<ObjectRow>();
       const sql = questionSql(question, horizon, session.encoding, isPartial);
       await session.database.bytes(`COPY (${sql}) TO STDOUT (FORMAT binary)`, (value) => value && rows.add(value));
-      return { ...of, objects: new ObjectAnswers(rows), ...(isPartial ? { isPartial } : {}) };
+      return { ...of, objects: rows.pack(), ...(isPartial ? { isPartial } : {}) };
     } catch (error) {
       const state = sqlState(error);
       if (isConnectionLost(error)) throw error;
@@ -115,10 +99,10 @@ export const unanswered = (database: string | null, problem: Problem): QuestionA
     problem,
   }));
 
-const NONE = new ObjectAnswers(new PackedList());
+const NONE = PackedRows.of<ObjectRow>([]);
 
 /** Names are unique in sound catalogs; two rows of one name are told apart by their number. */
-function byName(rows: readonly ObjectRow[]): Map<string, ObjectAnswer> {
+export function byName(rows: readonly ObjectRow[]): Map<string, ObjectAnswer> {
   const objects = new Map<string, ObjectAnswer>();
   const isUnique = new Set(rows.map(([name]) => name)).size === rows.length;
   for (const [text, digest, version, old, calm, object] of isUnique ? rows : [...rows].sort(byDigest)) {

@@ -1,9 +1,9 @@
 /** The manifest as a receipt holds it, and how two snapshots become one: equal both times is proof, anything else was in motion. */
 
 import { z } from "zod";
-import { Packed } from "../packed.ts";
+import { Packed, PackedRows, PackedRowsBuilder } from "../packed.ts";
 import type { Basis, Snapshot, TableAnswer } from "./manifest.ts";
-import type { ObjectAnswer, QuestionAnswers } from "./objects.ts";
+import { byName, type ObjectAnswer, type QuestionAnswers } from "./objects.ts";
 import { stoodStill } from "./queries.ts";
 
 const text = z.string();
@@ -77,27 +77,37 @@ export type Manifest = z.infer<typeof manifestSchema>;
 
 type ManifestQuestion = Manifest["objects"][number];
 
-/** As a receipt holds it, compressed while nobody looks at it. */
+/** What a receipt holds of it, compressed while nobody looks at it. */
 export class PackedQuestion implements ManifestQuestion {
   readonly database: string | null;
   readonly question: string;
   readonly complete: boolean;
-  private readonly packed: Packed<Record<string, string>>;
-  private readonly packedMoved: Packed<string[]>;
+  /** By name. */
+  readonly digests: PackedRows<[name: string, digest: string]>;
+  private readonly names: Packed<string[]>;
 
-  constructor({ database, question, complete, objects, moved }: ManifestQuestion) {
+  constructor(
+    { database, question, complete }: Pick<ManifestQuestion, "database" | "question" | "complete">,
+    digests: PackedRows<[string, string]>,
+    moved: readonly string[],
+  ) {
     this.database = database;
     this.question = question;
     this.complete = complete;
-    this.packed = Packed.of(objects);
-    this.packedMoved = Packed.of(moved);
+    this.digests = digests;
+    this.names = Packed.of([...moved]);
   }
 
-  get objects() {
-    return this.packed.read();
+  static of(question: ManifestQuestion): PackedQuestion {
+    if (question instanceof PackedQuestion) return question;
+    return new PackedQuestion(question, PackedRows.of(Object.entries(question.objects)), question.moved);
   }
-  get moved() {
-    return this.packedMoved.read();
+
+  get objects(): Record<string, string> {
+    return Object.fromEntries(this.digests);
+  }
+  get moved(): string[] {
+    return this.names.read();
   }
 
   toJSON(): ManifestQuestion {
@@ -140,19 +150,22 @@ function mergeObjects(first: Snapshot, second: Snapshot): Manifest["objects"] {
     if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) return [];
     // Cluster-wide objects borrow from nothing but roles and the like, which the database `postgres` was asked about.
     const dependents = second.moved.get(answers.database ?? "postgres");
-    const objects: Record<string, string> = {};
+    const still = new PackedRowsBuilder<[string, string]>();
     const moved: string[] = [];
-    const [before, after] = [earlier.objects.read(), answers.objects.read()];
-    for (const [name, b] of after) {
-      const a = before.get(name);
-      const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
-      if (isStill) objects[name] = b.digest;
-      else moved.push(name);
+    const parts = Math.max(earlier.objects.parts, answers.objects.parts);
+    for (let n = 0; n < parts; n++) {
+      const [before, after] = [byName(earlier.objects.part(n, parts)), byName(answers.objects.part(n, parts))];
+      for (const [name, b] of after) {
+        const a = before.get(name);
+        const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
+        if (isStill) still.add(Buffer.from(JSON.stringify([name, b.digest])), name);
+        else moved.push(name);
+      }
+      for (const name of before.keys()) if (!after.has(name)) moved.push(name);
     }
-    for (const name of before.keys()) if (!after.has(name)) moved.push(name);
-    const complete = answers.isPartial !== true && earlier.isPartial !== true;
     const { database, question } = answers;
-    return [new PackedQuestion({ database, question, objects, moved, complete })];
+    const complete = answers.isPartial !== true && earlier.isPartial !== true;
+    return [new PackedQuestion({ database, question, complete }, still.pack(), moved)];
   });
 }
 

@@ -44,13 +44,35 @@ const PLAIN_LENGTH = 256 * 1024;
 
 /** Most of a large receipt is its manifest: that part is then gzip in base64. */
 export function formatReceipt(receipt: Receipt): string {
-  const manifest = JSON.stringify(receipt.manifest);
-  if (manifest.length <= PLAIN_LENGTH) {
+  const packed: Buffer[] = [];
+  let length = 0;
+  let text = "";
+  const pack = () => {
+    packed.push(gzipSync(text, { level: 9 }));
+    text = "";
+  };
+  // Members of one gzip file, so that the whole is never in memory as text.
+  for (const piece of piecesOf(receipt.manifest)) {
+    length += piece.length;
+    text += piece;
+    if (text.length > PIECE_LENGTH) pack();
+  }
+  if (length <= PLAIN_LENGTH) {
     const plain = `${JSON.stringify(receipt, null, 1)}\n`;
     if (plain.length <= PLAIN_LENGTH) return plain;
   }
-  const packed = gzipSync(manifest, { level: 9 }).toString("base64");
-  return `${JSON.stringify({ ...receipt, manifest: { gzip: packed } }, null, 1)}\n`;
+  pack();
+  const manifest = { gzip: Buffer.concat(packed).toString("base64") };
+  return `${JSON.stringify({ ...receipt, manifest }, null, 1)}\n`;
+}
+
+const PIECE_LENGTH = 1024 ** 2;
+
+/** Its JSON. */
+function* piecesOf({ objects, ...others }: Manifest): Generator<string> {
+  yield `${JSON.stringify(others).slice(0, -1)},"objects":[`;
+  for (const [i, question] of objects.entries()) yield `${i === 0 ? "" : ","}${JSON.stringify(question)}`;
+  yield "]}";
 }
 
 /** Throws SETTINGS_INVALID that names the file and what is wrong with it. */
@@ -75,7 +97,7 @@ export function parseReceipt(text: string, path: string): Receipt {
   const parsed = receiptSchema.safeParse(json);
   if (parsed.success) {
     const { manifest } = parsed.data;
-    return { ...parsed.data, manifest: { ...manifest, objects: manifest.objects.map((o) => new PackedQuestion(o)) } };
+    return { ...parsed.data, manifest: { ...manifest, objects: manifest.objects.map(PackedQuestion.of) } };
   }
   const issue = parsed.error.issues[0];
   throw new RestoreError(
@@ -97,7 +119,7 @@ export function measureManifest(manifest: Manifest) {
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   const blockBytes = 8192;
   return {
-    objects: sum(manifest.objects.map((o) => Object.keys(o.objects).length)),
+    objects: sum(manifest.objects.map((o) => PackedQuestion.of(o).digests.length)),
     objectsMoved: sum(manifest.objects.map((o) => o.moved.length)),
     tables: manifest.tables.length,
     ranges: sum(manifest.tables.map((t) => t.ranges.length)),

@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { Packed, PackedList } from "../../lib/packed.ts";
+import { describe, expect, test } from "vitest";
+import { Packed, PackedRows } from "../../lib/packed.ts";
 
 test("a value comes out as it went in, as often as it is asked for", () => {
   const value = { 'a "b" ü': ["1", null, true] };
@@ -8,10 +8,31 @@ test("a value comes out as it went in, as often as it is asked for", () => {
   expect(packed.read()).toEqual(value);
 });
 
-test.each([0, 1, 2, 5000])("a list of %i items, some longer than a block", (count) => {
-  const items = Array.from({ length: count }, (_, n) => "ü".repeat(n === 1 ? 300_000 : n % 200));
-  const list = new PackedList<string>();
-  for (const item of items) list.add(Buffer.from(JSON.stringify(item)));
-  expect(list.length).toBe(count);
-  expect(list.pack().read()).toEqual(items);
+describe("rows by name", () => {
+  const rows = (count: number) =>
+    Array.from({ length: count }, (_, n): [string | null, string] => [
+      n === 0 ? null : `täble ${n}`,
+      "x".repeat(n % 200),
+    ]);
+  const byName = (list: Iterable<[string | null, string]>) =>
+    [...list].sort(([a], [b]) => ((a ?? "") < (b ?? "") ? -1 : 1));
+
+  test.each([0, 1, 1000, 5000])("all of %i", (count) => {
+    const packed = PackedRows.of(rows(count));
+    expect(packed.length).toBe(count);
+    expect(byName(packed)).toEqual(byName(rows(count)));
+  });
+
+  test("a name is in the same part of a short list and of a long one, with whatever is told apart from it by a number", () => {
+    const long = PackedRows.of<[string, string]>(Array.from({ length: 5000 }, (_, n) => [`t${n}`, ""]));
+    const short = PackedRows.of<[string, string]>([
+      ["t7", ""],
+      ["t7 (2)", ""],
+    ]);
+    expect(long.parts).toBeGreaterThan(short.parts);
+    const found = Array.from({ length: long.parts }, (_, n) => n).filter((n) => short.part(n, long.parts).length > 0);
+    expect(found).toHaveLength(1);
+    expect(short.part(found[0] as number, long.parts).map(([name]) => name)).toEqual(["t7", "t7 (2)"]);
+    expect(long.part(found[0] as number, long.parts).map(([name]) => name)).toContain("t7");
+  });
 });

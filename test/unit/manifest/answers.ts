@@ -1,11 +1,10 @@
-import { type ObjectAnswer, ObjectAnswers, type ObjectRow } from "../../../lib/manifest/objects.ts";
-import { PackedList } from "../../../lib/packed.ts";
+import type { ObjectAnswer, ObjectRow } from "../../../lib/manifest/objects.ts";
+import { PackedRows } from "../../../lib/packed.ts";
 
 /** As a server gives them, by the object's name. */
-export function answersOf(objects: Record<string, ObjectAnswer>): ObjectAnswers {
-  const rows = new PackedList<ObjectRow>();
-  for (const [name, { digest, version, old, calm, object }] of Object.entries(objects)) {
-    rows.add(Buffer.from(JSON.stringify([name, digest, version, old, calm, object])));
-  }
-  return new ObjectAnswers(rows);
-}
+export const answersOf = (objects: Record<string, ObjectAnswer>): PackedRows<ObjectRow> =>
+  PackedRows.of(
+    Object.entries(objects).map(
+      ([name, { digest, version, old, calm, object }]): ObjectRow => [name, digest, version, old, calm, object],
+    ),
+  );

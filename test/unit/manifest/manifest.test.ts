@@ -1,15 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { compareObjects } from "../../../lib/manifest/compare.ts";
 import type { Snapshot, TableAnswer } from "../../../lib/manifest/manifest.ts";
-import {
-  type ObjectAnswer,
-  ObjectAnswers,
-  type ObjectRow,
-  type QuestionAnswers,
-} from "../../../lib/manifest/objects.ts";
+import { byName, type ObjectAnswer, type QuestionAnswers } from "../../../lib/manifest/objects.ts";
 import { mergeSnapshots } from "../../../lib/manifest/schema.ts";
 import type { RangeDigest } from "../../../lib/manifest/table-data.ts";
-import { PackedList } from "../../../lib/packed.ts";
 import { answersOf } from "./answers.ts";
 
 const BASIS = { horizon: { xid: "1000" }, seed: "42" };
@@ -47,11 +41,8 @@ const merge = (first: Partial<Snapshot>, second: Partial<Snapshot>) =>
   mergeSnapshots(BASIS, { ...empty(), ...first }, { ...empty(), ...second }, "1010");
 
 test("two rows of one name are told apart, in whatever order they come", () => {
-  const read = (...digests: string[]) => {
-    const rows = new PackedList<ObjectRow>();
-    for (const digest of digests) rows.add(Buffer.from(JSON.stringify(["twin", digest, "v", true, true, "o"])));
-    return [...new ObjectAnswers(rows).read()].map(([name, answer]) => [name, answer.digest]);
-  };
+  const read = (...digests: string[]) =>
+    [...byName(digests.map((digest) => ["twin", digest, "v", true, true, "o"]))].map(([name, a]) => [name, a.digest]);
   expect(read("a", "b")).toEqual([
     ["twin", "a"],
     ["twin (2)", "b"],
