@@ -38,6 +38,7 @@ export class PackedRows<Row extends readonly [name: string | null, ...rest: unkn
   readonly length: number;
   private readonly lists: readonly Packed<Row[]>[];
 
+  /** `lists`: each of a part of another one, in their order. */
   constructor(length: number, lists: readonly Packed<Row[]>[]) {
     this.length = length;
     this.lists = lists;
@@ -99,12 +100,22 @@ export class PackedRowsBuilder<Row extends readonly [string | null, ...unknown[]
   }
 
   private packed(rows: readonly number[]): Packed<Row[]> {
-    const texts = rows.flatMap((i) => [COMMA, this.text.subarray(this.ends[i - 1] ?? 0, this.ends[i])]);
-    return Packed.ofJson<Row[]>(Buffer.concat([OPEN, ...texts.slice(1), CLOSE]));
+    const startOf = (row: number) => this.ends[row - 1] ?? 0;
+    const length = rows.reduce((sum, row) => sum + (this.ends[row] as number) - startOf(row) + 1, 1);
+    const list = Buffer.allocUnsafeSlow(Math.max(2, length));
+    list[0] = OPEN;
+    let at = 1;
+    for (const row of rows) {
+      at += this.text.copy(list, at, startOf(row), this.ends[row]);
+      list[at++] = COMMA;
+    }
+    // Instead of the last comma.
+    list[list.length - 1] = CLOSE;
+    return Packed.ofJson<Row[]>(list);
   }
 }
 
-const [OPEN, COMMA, CLOSE] = [Buffer.from("["), Buffer.from(","), Buffer.from("]")];
+const [OPEN, COMMA, CLOSE] = [0x5b, 0x2c, 0x5d];
 
 /** Of rows that have one name all but the first get a number, ` (2)`: they stay together. By FNV-1a. */
 function partOf(name: string | null, parts: number): number {

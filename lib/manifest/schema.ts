@@ -1,7 +1,8 @@
 /** The manifest as a receipt holds it, and how two snapshots become one: equal both times is proof, anything else was in motion. */
 
+import { setImmediate as turn } from "node:timers/promises";
 import { z } from "zod";
-import { Packed, PackedRows, PackedRowsBuilder } from "../packed.ts";
+import { Packed, PackedRows } from "../packed.ts";
 import type { Basis, Snapshot, TableAnswer } from "./manifest.ts";
 import { byName, type ObjectAnswer, type QuestionAnswers } from "./objects.ts";
 import { stoodStill } from "./queries.ts";
@@ -116,13 +117,18 @@ export class PackedQuestion implements ManifestQuestion {
   }
 }
 
-export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, nextXid: string): Manifest {
+export async function mergeSnapshots(
+  basis: Basis,
+  first: Snapshot,
+  second: Snapshot,
+  nextXid: string,
+): Promise<Manifest> {
   const sequences = mergeSequences(first, second);
   return {
     horizon: basis.horizon.xid,
     next_xid: nextXid,
     seed: basis.seed,
-    objects: mergeObjects(first, second),
+    objects: await mergeObjects(first, second),
     sequences: sequences.still,
     sequences_moved: sequences.moved,
     tables: mergeTables(first.tables, second.tables, second.moved),
@@ -143,30 +149,44 @@ export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, 
 
 const questionKey = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
 
-function mergeObjects(first: Snapshot, second: Snapshot): Manifest["objects"] {
+async function mergeObjects(first: Snapshot, second: Snapshot): Promise<Manifest["objects"]> {
   const known = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
-  return second.objects.flatMap((answers) => {
+  const merged: PackedQuestion[] = [];
+  for (const answers of second.objects) {
     const earlier = known.get(questionKey(answers));
-    if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) return [];
+    if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) continue;
     // Cluster-wide objects borrow from nothing but roles and the like, which the database `postgres` was asked about.
     const dependents = second.moved.get(answers.database ?? "postgres");
-    const still = new PackedRowsBuilder<[string, string]>();
-    const moved: string[] = [];
-    const parts = Math.max(earlier.objects.parts, answers.objects.parts);
-    for (let n = 0; n < parts; n++) {
-      const [before, after] = [byName(earlier.objects.part(n, parts)), byName(answers.objects.part(n, parts))];
-      for (const [name, b] of after) {
-        const a = before.get(name);
-        const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
-        if (isStill) still.add(Buffer.from(JSON.stringify([name, b.digest])), name);
-        else moved.push(name);
-      }
-      for (const name of before.keys()) if (!after.has(name)) moved.push(name);
+    merged.push(mergeAnswers(earlier, answers, (object) => dependents?.has(object) === false));
+    // So that garbage can be collected in between.
+    await turn();
+  }
+  return merged;
+}
+
+function mergeAnswers(
+  earlier: QuestionAnswers,
+  { database, question, objects, isPartial }: QuestionAnswers,
+  stoodStill: (object: string) => boolean,
+): PackedQuestion {
+  const moved: string[] = [];
+  const lists: Packed<[string, string][]>[] = [];
+  let length = 0;
+  const parts = Math.max(earlier.objects.parts, objects.parts);
+  for (let n = 0; n < parts; n++) {
+    const [before, after] = [byName(earlier.objects.part(n, parts)), byName(objects.part(n, parts))];
+    const still: [string, string][] = [];
+    for (const [name, b] of after) {
+      const a = before.get(name);
+      if (a !== undefined && isSame(a, b) && b.calm && stoodStill(b.object)) still.push([name, b.digest]);
+      else moved.push(name);
     }
-    const { database, question } = answers;
-    const complete = answers.isPartial !== true && earlier.isPartial !== true;
-    return [new PackedQuestion({ database, question, complete }, still.pack(), moved)];
-  });
+    for (const name of before.keys()) if (!after.has(name)) moved.push(name);
+    lists.push(Packed.of(still));
+    length += still.length;
+  }
+  const complete = isPartial !== true && earlier.isPartial !== true;
+  return new PackedQuestion({ database, question, complete }, new PackedRows(length, lists), moved);
 }
 
 const isSame = (a: ObjectAnswer, b: ObjectAnswer) => a.digest === b.digest && a.version === b.version;

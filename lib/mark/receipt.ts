@@ -71,7 +71,19 @@ const PIECE_LENGTH = 1024 ** 2;
 /** Its JSON. */
 function* piecesOf({ objects, ...others }: Manifest): Generator<string> {
   yield `${JSON.stringify(others).slice(0, -1)},"objects":[`;
-  for (const [i, question] of objects.entries()) yield `${i === 0 ? "" : ","}${JSON.stringify(question)}`;
+  for (const [i, question] of objects.entries()) {
+    const { database, question: name, moved, complete, digests } = PackedQuestion.of(question);
+    const about = JSON.stringify({ database, question: name, moved, complete });
+    yield `${i === 0 ? "" : ","}${about.slice(0, -1)},"objects":{`;
+    let comma = "";
+    for (let n = 0; n < digests.parts; n++) {
+      const part = digests.part(n, digests.parts);
+      if (part.length === 0) continue;
+      yield comma + JSON.stringify(Object.fromEntries(part)).slice(1, -1);
+      comma = ",";
+    }
+    yield "}}";
+  }
   yield "]}";
 }
 

@@ -50,8 +50,8 @@ test("two rows of one name are told apart, in whatever order they come", () => {
   expect(read("b", "a")).toEqual(read("a", "b"));
 });
 
-describe("objects", () => {
-  test("an object stood still when neither its text nor a row behind it changed, and nothing it borrows from moved", () => {
+describe("objects", async () => {
+  test("an object stood still when neither its text nor a row behind it changed, and nothing it borrows from moved", async () => {
     const first = [
       tables({
         same: object("a"),
@@ -73,7 +73,8 @@ describe("objects", () => {
       }),
     ];
     const moved = new Map([["app", new Set(["pg_class:d"])]]);
-    expect(JSON.parse(JSON.stringify(merge({ objects: first }, { objects: second, moved }).objects))).toEqual([
+    const manifest = await merge({ objects: first }, { objects: second, moved });
+    expect(JSON.parse(JSON.stringify(manifest.objects))).toEqual([
       {
         database: "app",
         question: "tables",
@@ -84,18 +85,23 @@ describe("objects", () => {
     ]);
   });
 
-  test("a question that failed once is not covered, with the reason", () => {
-    const manifest = merge({ objects: [tables({ a: object("a") })] }, { objects: [tables({}, "canceling statement")] });
+  test("a question that failed once is not covered, with the reason", async () => {
+    const manifest = await merge(
+      { objects: [tables({ a: object("a") })] },
+      { objects: [tables({}, "canceling statement")] },
+    );
     expect(manifest.objects).toEqual([]);
     expect(manifest.not_covered).toEqual([{ database: "app", what: "tables", why: "canceling statement" }]);
   });
 
-  test("without knowing what moved nothing is certain", () => {
+  test("without knowing what moved nothing is certain", async () => {
     const objects = [tables({ a: object("a") })];
-    expect(merge({ objects }, { objects, moved: new Map() }).objects).toMatchObject([{ objects: {}, moved: ["a"] }]);
+    expect((await merge({ objects }, { objects, moved: new Map() })).objects).toMatchObject([
+      { objects: {}, moved: ["a"] },
+    ]);
   });
 
-  const manifest = merge(
+  const manifest = await merge(
     { objects: [tables({ a: object("1"), b: object("2"), m: object("3") })] },
     { objects: [tables({ a: object("1"), b: object("2"), m: object("3b") })] },
   );
@@ -153,10 +159,10 @@ describe("tables", () => {
     left: 0,
   });
 
-  test("a range counts when it was read both times with the same rows", () => {
+  test("a range counts when it was read both times with the same rows", async () => {
     const first = [table(range(0, 10, "a"), range(128, 10, "b"), range(256, 10, "c"))];
     const second = [table(range(0, 10, "a"), range(128, 10, "b2"))];
-    expect(merge({ tables: first }, { tables: second }).tables).toEqual([
+    expect((await merge({ tables: first }, { tables: second })).tables).toEqual([
       { database: "app", name: "shop.orders", bytes: 3145728, blocks: 384, ranges: [[0, 128, 10, "a"]], moved: 2 },
     ]);
   });
