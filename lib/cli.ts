@@ -5,6 +5,7 @@ import { Command, CommanderError, Option as CommanderOption } from "commander";
 import { EXIT_CODES, formatError, INTERNAL_EXIT_CODE, RestoreError } from "./errors.ts";
 import { killAllChildren } from "./io/children.ts";
 import { exists, readTextOrExplain } from "./io/files.ts";
+import { keepGarbageLow } from "./io/garbage.ts";
 import { openLog } from "./io/terminal.ts";
 import type { Log } from "./log.ts";
 import {
@@ -61,6 +62,7 @@ const EXIT_LIMIT_MS = 2000;
 
 export async function main<const N extends OptionName>(script: Script<N>): Promise<void> {
   setMaxListeners(MOST_WAITERS);
+  keepGarbageLow();
   const stop = new AbortController();
   let hardExit: NodeJS.Timeout | undefined;
   let cleanUpLimitMs = CLEANUP_LIMIT_MS;

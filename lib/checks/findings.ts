@@ -4,7 +4,7 @@ import type { Judgement } from "./check.ts";
 import { enumerate, plural } from "./check.ts";
 import { describeFailure, errorCode, isDamage } from "./failure.ts";
 import { type Outcome, ToolMissing } from "./pool.ts";
-import type { Relation } from "./relations.ts";
+import { byPlace, type Relation } from "./relations.ts";
 
 export interface Finding {
   /** Null for what belongs to the whole cluster. */
@@ -42,53 +42,75 @@ export const SHOWN = 100;
 export const describeFinding = ({ database, object, where, what }: Finding) =>
   `${database === null ? "" : `${database}: `}${object}${where === undefined ? "" : ` (${where})`}: ${what}`;
 
-/** Results of a check's units, sorted: damage among the failures is a finding, the rest could not run. */
+/**
+ * Takes what the units of a check came to, relation by relation, and keeps only what is worth telling: damage among the
+ * failures is a finding, the rest could not run.
+ */
+export class Tally<T> {
+  private readonly toFindings: (value: T, relation: Relation) => readonly Finding[];
+  private readonly told: { relation: Relation; findings: Finding[]; failed: unknown[]; notCovered: NotCovered[] }[] =
+    [];
+  private readonly coverage: Coverage = { relations: 0, bytes: 0, of_relations: 0, of_bytes: 0 };
+
+  constructor(toFindings: (value: T, relation: Relation) => readonly Finding[]) {
+    this.toFindings = toFindings;
+  }
+
+  /** Once for each relation, with the outcomes of all its units. */
+  readonly add = (relation: Relation, ...outcomes: readonly Outcome<T>[]): void => {
+    if (outcomes.length === 0) return;
+    const { database, name: object, bytes } = relation;
+    const told = { relation, findings: [] as Finding[], failed: [] as unknown[], notCovered: [] as NotCovered[] };
+    for (const outcome of outcomes) {
+      if (outcome.kind === "done") told.findings.push(...this.toFindings(outcome.value, relation));
+      else if (outcome.kind === "left-out") told.notCovered.push({ database, object, bytes, why: outcome.why });
+      else if (errorCode(outcome.error) === LOCK_NOT_AVAILABLE) {
+        const why = "locked, perhaps by a prepared transaction left in doubt";
+        told.notCovered.push({ database, object, bytes, why });
+      } else if (isDamage(outcome.error)) {
+        told.findings.push({ database, object, what: describeFailure(outcome.error).message });
+      } else {
+        told.failed.push(outcome.error);
+        told.notCovered.push({ database, object, bytes, why: describeFailure(outcome.error).message });
+      }
+    }
+    if (told.findings.length + told.notCovered.length > 0) this.told.push(told);
+    this.coverage.of_relations++;
+    this.coverage.of_bytes += bytes;
+    if (outcomes.some(({ kind }) => kind !== "done")) return;
+    this.coverage.relations++;
+    this.coverage.bytes += bytes;
+  };
+
+  /** By database and OID, in whatever order they came. */
+  sorted(): {
+    findings: Finding[];
+    failed: { relation: Relation; error: unknown }[];
+    notCovered: NotCovered[];
+    coverage: Coverage;
+  } {
+    const told = this.told.sort((a, b) => byPlace(a.relation, b.relation));
+    return {
+      findings: told.flatMap(({ findings }) => findings),
+      failed: told.flatMap(({ relation, failed }) => failed.map((error) => ({ relation, error }))),
+      notCovered: told.flatMap(({ notCovered }) => notCovered),
+      coverage: this.coverage,
+    };
+  }
+}
+
+/** All at once, of a check of few relations. */
 export function sortOutcomes<T>(
   items: readonly { relation: Relation; outcome: Outcome<T> }[],
   toFindings: (value: T, relation: Relation) => readonly Finding[],
-): {
-  findings: Finding[];
-  failed: { relation: Relation; error: unknown }[];
-  notCovered: NotCovered[];
-  coverage: Coverage;
-} {
-  const findings: Finding[] = [];
-  const failed: { relation: Relation; error: unknown }[] = [];
-  const notCovered: NotCovered[] = [];
-  const done = new Set<Relation>();
-  const incomplete = new Set<Relation>();
+): ReturnType<Tally<T>["sorted"]> {
+  const byRelation = new Map<Relation, Outcome<T>[]>();
   for (const { relation, outcome } of items) {
-    const { database, name: object, bytes } = relation;
-    if (outcome.kind === "done") {
-      done.add(relation);
-      findings.push(...toFindings(outcome.value, relation));
-    } else {
-      incomplete.add(relation);
-      if (outcome.kind === "left-out") notCovered.push({ database, object, bytes, why: outcome.why });
-      else if (errorCode(outcome.error) === LOCK_NOT_AVAILABLE) {
-        notCovered.push({ database, object, bytes, why: "locked, perhaps by a prepared transaction left in doubt" });
-      } else if (isDamage(outcome.error))
-        findings.push({ database, object, what: describeFailure(outcome.error).message });
-      else {
-        failed.push({ relation, error: outcome.error });
-        notCovered.push({ database, object, bytes, why: describeFailure(outcome.error).message });
-      }
-    }
+    byRelation.set(relation, [...(byRelation.get(relation) ?? []), outcome]);
   }
-  const proven = [...done].filter((relation) => !incomplete.has(relation));
-  const all = [...new Set(items.map((item) => item.relation))];
-  const sum = (relations: readonly Relation[]) => relations.reduce((bytes, relation) => bytes + relation.bytes, 0);
-  return {
-    findings,
-    failed,
-    notCovered,
-    coverage: {
-      relations: proven.length,
-      bytes: sum(proven),
-      of_relations: all.length,
-      of_bytes: sum(all),
-    },
-  };
+  const tally = new Tally(toFindings);
+  for (const [relation, outcomes] of byRelation) tally.add(relation, ...outcomes);
+  return tally.sorted();
 }
 
 export interface FoundFacts {

@@ -6,14 +6,14 @@
 import { messageOf } from "../errors.ts";
 import { type Database, sqlState } from "../io/database.ts";
 import { isAway } from "./failure.ts";
+import type { Relation } from "./relations.ts";
 import { type Tool, toolSql } from "./tools.ts";
 
+/** Plain data, because there may be very many: what is done with it is said once for all of them. */
 export interface Unit {
   database: string;
-  /** What it belongs to, as in `Relation.name`; a relation is proven when all its units are done. */
-  object: string;
-  /** Small ones that are looked at in the same unit. */
-  also?: readonly string[];
+  /** What it looks at, or at a part of it; a relation is proven when all its units are done. */
+  relations: readonly Relation[];
   /** What will be read: decides the order and counts as covered. */
   bytes: number;
   /** At level standard: lower goes first, and waits for the budget after that. See `Relation.rank`. */
@@ -61,14 +61,19 @@ export interface PoolOptions {
   onFailure?: ((error: unknown) => void) | undefined;
 }
 
-interface Job {
-  unit: Unit;
+/** Units of one call in one database. */
+interface Lot {
+  /** Those that wait, the first in order last. */
+  units: Unit[];
   /** Of arrival: what is equal otherwise keeps its order. */
   number: number;
-  /** Throws only when the session is lost; the unit is answered then, too. */
-  run(session: Session): Promise<void>;
-  leaveOut(why: string): void;
-  fail(error: unknown): void;
+  use(session: Session, unit: Unit): Promise<unknown>;
+  answer(unit: Unit, outcome: Outcome<unknown>): void;
+}
+
+interface Job {
+  lot: Lot;
+  unit: Unit;
 }
 
 export const HELD = "locked by a prepared transaction left in doubt";
@@ -80,9 +85,9 @@ const AWAY_LIMIT_MS = 10_000;
 const AWAY_PAUSE_MS = 250;
 
 export class Pool {
-  /** By database, the first in order last; sorted only when somebody takes from it. */
-  private readonly waiting = new Map<string, { jobs: Job[]; sorted: boolean }>();
-  private arrived = 0;
+  /** By database. */
+  private readonly waiting = new Map<string, Set<Lot>>();
+  private lots = 0;
   private workers = 0;
   /** Workers that have not taken their first job yet. */
   private starting = 0;
@@ -93,67 +98,89 @@ export class Pool {
   private doneBytes = 0;
   private totalBytes = 0;
   private readonly options: PoolOptions;
-  /** By database and object: whether every unit so far was done. */
-  readonly objects = new Map<string, boolean>();
+  /** Whether every unit of it so far was done. */
+  readonly proven = new Map<Relation, boolean>();
 
   constructor(options: PoolOptions) {
     this.options = options;
     this.mostWorkers = Math.max(1, options.jobs);
   }
 
-  /** Never rejects, except with the reason of the signal. */
-  async run<T>(unit: Unit, use: (session: Session) => Promise<T>): Promise<Outcome<T>> {
-    this.options.signal.throwIfAborted();
-    if (unit.held === true) {
-      this.objects.set(objectKey(unit), false);
-      return { kind: "left-out", why: HELD };
+  /** `each` gets the outcome of every unit, as it comes. Never rejects, except with the reason of the signal. */
+  async work<U extends Unit, T>(
+    units: readonly U[],
+    use: (session: Session, unit: U) => Promise<T>,
+    each: (unit: U, outcome: Outcome<T>) => void,
+  ): Promise<void> {
+    const { signal } = this.options;
+    signal.throwIfAborted();
+    const begun = units.filter((unit) => unit.held !== true);
+    for (const unit of units.filter(({ held }) => held === true)) {
+      for (const relation of unit.relations) this.proven.set(relation, false);
+      each(unit, { kind: "left-out", why: HELD });
     }
+    if (begun.length === 0) return;
     this.startedAt ??= performance.now();
-    const outcome = await new Promise<Outcome<T>>((resolve) => {
-      this.totalBytes += unit.bytes;
-      this.add({
-        unit,
-        number: this.arrived++,
-        run: async (session) => {
-          try {
-            resolve({ kind: "done", value: await use(session) });
-          } catch (error) {
-            resolve({ kind: "failed", error });
-            if (isAway(error)) throw error;
-          }
-        },
-        leaveOut: (why) => resolve({ kind: "left-out", why }),
-        fail: (error) => resolve({ kind: "failed", error }),
-      });
+    this.totalBytes += begun.reduce((sum, { bytes }) => sum + bytes, 0);
+    await new Promise<void>((resolve, reject) => {
+      let left = begun.length;
+      const answer = (unit: Unit, outcome: Outcome<unknown>) => {
+        try {
+          if (!signal.aborted) this.note(unit, outcome);
+          each(unit as U, outcome as Outcome<T>);
+        } catch (error) {
+          reject(error);
+        }
+        if (--left === 0) resolve();
+      };
+      const lots = new Map<string, Lot>();
+      // Stable, so that what is equal stays in its order.
+      for (const unit of begun.sort((a, b) => this.order(a, b)).reverse()) {
+        const lot = lots.get(unit.database) ?? { units: [], number: this.lots++, use: use as Lot["use"], answer };
+        lots.set(unit.database, lot);
+        lot.units.push(unit);
+      }
+      for (const [database, lot] of lots) this.put(database, lot);
       // Only when all that is asked for at once is known, so that the order is right.
       queueMicrotask(() => this.startWorkers());
     });
-    this.options.signal.throwIfAborted();
-    if (outcome.kind === "failed") this.options.onFailure?.(outcome.error);
-    for (const object of [unit.object, ...(unit.also ?? [])]) {
-      const key = objectKey({ database: unit.database, object });
-      this.objects.set(key, (this.objects.get(key) ?? true) && outcome.kind === "done");
-    }
-    this.doneBytes += unit.bytes;
-    this.options.onProgress?.({ doneBytes: this.doneBytes, totalBytes: this.totalBytes, object: unit.object });
-    return outcome;
+    signal.throwIfAborted();
   }
 
-  private add(job: Job): void {
-    const queue = this.waiting.get(job.unit.database);
-    if (queue === undefined) this.waiting.set(job.unit.database, { jobs: [job], sorted: true });
-    else {
-      queue.jobs.push(job);
-      queue.sorted = false;
+  /** One unit. */
+  async run<T>(unit: Unit, use: (session: Session) => Promise<T>): Promise<Outcome<T>> {
+    const outcomes: Outcome<T>[] = [];
+    await this.work([unit], use, (_, outcome) => outcomes.push(outcome));
+    return outcomes[0] as Outcome<T>;
+  }
+
+  private note({ relations, bytes }: Unit, outcome: Outcome<unknown>): void {
+    if (outcome.kind === "failed") this.options.onFailure?.(outcome.error);
+    for (const relation of relations) {
+      this.proven.set(relation, (this.proven.get(relation) ?? true) && outcome.kind === "done");
     }
+    this.doneBytes += bytes;
+    const { doneBytes, totalBytes } = this;
+    this.options.onProgress?.({ doneBytes, totalBytes, object: relations[0]?.name ?? "" });
+  }
+
+  private put(database: string, lot: Lot): void {
+    const lots = this.waiting.get(database) ?? new Set();
+    this.waiting.set(database, lots.add(lot));
+  }
+
+  private putBack({ lot, unit }: Job): void {
+    lot.units.push(unit);
+    this.put(unit.database, lot);
   }
 
   private startWorkers(): void {
-    const waiting = [...this.waiting.values()].reduce((count, queue) => count + queue.jobs.length, 0);
+    let waiting = 0;
+    for (const lots of this.waiting.values()) for (const { units } of lots) waiting += units.length;
     while (this.workers < this.mostWorkers && this.starting < waiting) {
       this.workers++;
       this.starting++;
-      void this.work().finally(() => {
+      void this.serve().finally(() => {
         this.workers--;
         if (this.waiting.size > 0) this.startWorkers();
       });
@@ -161,14 +188,14 @@ export class Pool {
   }
 
   /** One session after another, each in the database of the next unit, until nothing waits. */
-  private async work(): Promise<void> {
+  private async serve(): Promise<void> {
     // A turn of the event loop, so that every check has put in what it has.
     await new Promise((resolve) => setImmediate(resolve));
     this.starting--;
     let awaySince: number | null = null;
     for (let job = this.next(); job !== null; job = this.next()) {
       const { database } = job.unit;
-      let current: Job | null = job;
+      let unanswered: Job | null = job;
       let opened = false;
       try {
         await this.options.open(database, async (connection) => {
@@ -178,27 +205,31 @@ export class Pool {
           awaySince = null;
           this.openSessions++;
           try {
-            for (; current !== null; current = this.next({ database, since })) await current.run(session);
+            for (let doing: Job | null = job; doing !== null; doing = this.next({ database, since })) {
+              unanswered = null;
+              await this.do(session, doing);
+            }
           } finally {
             this.openSessions--;
           }
         });
       } catch (error) {
         if (this.options.signal.aborted) {
-          (current ?? job).fail(error);
+          if (unanswered !== null) fail(unanswered, error);
           this.failAll(error);
-        } else if (opened) current?.fail(error);
-        else if (isAway(error)) {
+        } else if (opened) {
+          // The unit that lost the session is answered.
+        } else if (isAway(error)) {
           awaySince ??= performance.now();
-          this.add(job);
+          this.putBack(job);
           if (performance.now() - awaySince < AWAY_LIMIT_MS) await this.pause();
           else this.failAll(error);
         } else if (sqlState(error) === "53300" && this.openSessions > 0) {
           this.mostWorkers = Math.max(1, this.workers - 1);
-          this.add(job);
+          this.putBack(job);
           return;
         } else {
-          job.fail(error);
+          fail(job, error);
           this.failAll(error, database);
         }
       }
@@ -217,11 +248,24 @@ export class Pool {
     });
   }
 
+  /** Throws only when the session is lost; the unit is answered then, too. */
+  private async do(session: Session, { lot, unit }: Job): Promise<void> {
+    let value: unknown;
+    try {
+      value = await lot.use(session, unit);
+    } catch (error) {
+      fail({ lot, unit }, error);
+      if (isAway(error)) throw error;
+      return;
+    }
+    lot.answer(unit, { kind: "done", value });
+  }
+
   private failAll(error: unknown, database?: string): void {
-    for (const [name, queue] of this.waiting) {
+    for (const [name, lots] of this.waiting) {
       if (database !== undefined && name !== database) continue;
       this.waiting.delete(name);
-      for (const job of queue.jobs) job.fail(error);
+      for (const lot of lots) for (const unit of lot.units.splice(0)) fail({ lot, unit }, error);
     }
   }
 
@@ -235,50 +279,57 @@ export class Pool {
     let best = own;
     for (const name of this.waiting.keys()) {
       const job = this.first(name);
-      if (job !== null && (best === null || this.order(job, best) < 0)) best = job;
+      if (job !== null && (best === null || this.before(job, best))) best = job;
     }
     return session !== undefined && best !== own ? null : this.take(best);
   }
 
   private first(database: string): Job | null {
-    const queue = this.waiting.get(database);
-    if (queue === undefined) return null;
-    if (!queue.sorted) {
-      queue.jobs.sort((a, b) => this.order(b, a));
-      queue.sorted = true;
+    let best: Job | null = null;
+    for (const lot of this.waiting.get(database) ?? []) {
+      const job = { lot, unit: lot.units.at(-1) as Unit };
+      if (best === null || this.before(job, best)) best = job;
     }
-    return queue.jobs.at(-1) ?? null;
+    return best;
   }
 
   private take(job: Job | null): Job | null {
     if (job === null) return null;
     const { database } = job.unit;
-    const jobs = this.waiting.get(database)?.jobs;
-    jobs?.pop();
-    if (jobs?.length === 0) this.waiting.delete(database);
+    job.lot.units.pop();
+    if (job.lot.units.length === 0) this.remove(database, job.lot);
     return job;
   }
 
+  private remove(database: string, lot: Lot): void {
+    const lots = this.waiting.get(database);
+    lots?.delete(lot);
+    if (lots?.size === 0) this.waiting.delete(database);
+  }
+
   private leaveOut(): void {
-    for (const [name, queue] of this.waiting) {
-      const staying = queue.jobs.filter((job) => job.unit.always === true);
-      for (const job of queue.jobs) if (job.unit.always !== true) job.leaveOut("the budget was spent");
-      if (staying.length === 0) this.waiting.delete(name);
-      else queue.jobs = staying;
+    for (const [name, lots] of this.waiting) {
+      for (const lot of lots) {
+        const late = lot.units.filter((unit) => unit.always !== true);
+        lot.units = lot.units.filter((unit) => unit.always === true);
+        if (lot.units.length === 0) this.remove(name, lot);
+        for (const unit of late) lot.answer(unit, { kind: "left-out", why: "the budget was spent" });
+      }
     }
   }
 
+  private before(a: Job, b: Job): boolean {
+    return (this.order(a.unit, b.unit) || a.lot.number - b.lot.number) < 0;
+  }
+
   /** Negative when `a` goes first. */
-  private order({ unit: a, number: arrivalA }: Job, { unit: b, number: arrivalB }: Job): number {
+  private order(a: Unit, b: Unit): number {
     const late = (unit: Unit) => (unit.always === true ? 0 : 1);
-    return (
-      late(a) - late(b) ||
-      (this.options.budgetMs === null ? 0 : a.rank - b.rank) ||
-      b.bytes - a.bytes ||
-      arrivalA - arrivalB
-    );
+    return late(a) - late(b) || (this.options.budgetMs === null ? 0 : a.rank - b.rank) || b.bytes - a.bytes;
   }
 }
+
+const fail = ({ lot, unit }: Job, error: unknown) => lot.answer(unit, { kind: "failed", error });
 
 export const objectKey = ({ database, object }: { database: string; object: string }) =>
   JSON.stringify([database, object]);

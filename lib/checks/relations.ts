@@ -25,7 +25,9 @@ export interface Relation {
   /** TOAST table with its index, and free space and visibility maps. */
   otherBytes: number;
   /** Of an index: its table. Of a TOAST table: the table whose values it holds. Otherwise null. */
-  of: string | null;
+  of: Relation | null;
+  /** Of a table. */
+  indexes: readonly Relation[];
   /** False for an index that is not valid or not ready. */
   valid: boolean;
   /** False for a materialized view WITH NO DATA and its indexes: PostgreSQL refuses to look into it. */
@@ -43,20 +45,22 @@ export interface Relation {
 /** When each relation was last proven, from an earlier report: by `objectKey`, ISO time. */
 export type Ledger = Readonly<Record<string, string>>;
 
-const SQL = `
-SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS schema, c.relkind AS kind,
-       a.amname AS method, c.relpersistence AS persistence, c.relisshared::text AS shared,
-       CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) ELSE greatest(c.relpages, 0)::int8 * 8192 END::text AS bytes,
-       CASE WHEN c.relkind IN ('r', 'm', 't') AND l.relation IS NULL
-            THEN greatest(0, pg_table_size(c.oid) - pg_relation_size(c.oid)) ELSE 0 END::text AS other_bytes,
-       CASE WHEN i.indexrelid IS NOT NULL THEN i.indrelid ELSE o.oid END::text AS of,
-       coalesce(i.indisvalid AND i.indisready, true)::text AS valid,
-       coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
-         SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false)::text AS fixed_keys,
-       (NOT (c.relkind = 'm' AND NOT c.relispopulated OR coalesce(it.relkind = 'm' AND NOT it.relispopulated, false)))::text
-         AS populated,
-       (c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false))::text AS held,
-       coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::text AS changed_at
+/** A row of JSON for each. */
+const relationsSql = (shared: boolean) => `
+SELECT json_build_object(
+       'oid', c.oid::int8, 'name', format('%I.%I', n.nspname, c.relname),
+       'bytes', CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) ELSE greatest(c.relpages, 0)::int8 * 8192 END,
+       'other_bytes', CASE WHEN c.relkind IN ('r', 'm', 't') AND l.relation IS NULL
+                           THEN greatest(0, pg_table_size(c.oid) - pg_relation_size(c.oid)) ELSE 0 END,
+       'of', CASE WHEN i.indexrelid IS NOT NULL THEN i.indrelid ELSE o.oid END::int8,
+       'changed_at', coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::int8,
+       'kind', json_build_object(
+         'schema', n.nspname, 'kind', c.relkind, 'method', a.amname, 'persistence', c.relpersistence, 'shared', c.relisshared,
+         'valid', coalesce(i.indisvalid AND i.indisready, true),
+         'populated', NOT (c.relkind = 'm' AND NOT c.relispopulated OR coalesce(it.relkind = 'm' AND NOT it.relispopulated, false)),
+         'fixedKeys', coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
+           SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false),
+         'held', c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false)))::text
   FROM pg_class AS c
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN pg_am AS a ON a.oid = c.relam
@@ -66,68 +70,151 @@ SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, n.nspname AS 
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
   LEFT JOIN pg_class AS o ON o.reltoastrelid = c.oid AND c.relkind = 't'
  WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence <> 't'
-   AND (NOT c.relisshared OR $1)
+   AND (NOT c.relisshared OR ${shared})
  ORDER BY c.oid`;
+
+/** What many relations have in common; there are few different ones, and each is held once. */
+type Kind = Pick<
+  Relation,
+  | "database" | "schema" | "kind" | "method" | "persistence" | "shared" | "system" | "valid" | "populated" | "fixedKeys" | "held"
+>; // biome-ignore format: a list
+
+/** There may be a hundred thousand of them, and they live as long as the checks: as small as can be. */
+class StoredRelation implements Relation {
+  readonly name: string;
+  readonly bytes: number;
+  readonly otherBytes: number;
+  readonly changedAt: number;
+  rank = 0;
+  of: StoredRelation | null = null;
+  private readonly shape: Kind;
+  private readonly number: number;
+  private firstIndex: StoredRelation | null = null;
+  private nextIndex: StoredRelation | null = null;
+
+  constructor(row: Row, kind: Kind) {
+    this.name = row.name;
+    this.bytes = row.bytes;
+    this.otherBytes = row.other_bytes;
+    this.changedAt = row.changed_at;
+    this.number = row.oid;
+    this.shape = kind;
+  }
+
+  belongTo(owner: StoredRelation): void {
+    this.of = owner;
+    if (this.kind !== "i") return;
+    this.nextIndex = owner.firstIndex;
+    owner.firstIndex = this;
+  }
+
+  get oid() {
+    return String(this.number);
+  }
+  get indexes() {
+    const indexes: Relation[] = [];
+    for (let index = this.firstIndex; index !== null; index = index.nextIndex) indexes.unshift(index);
+    return indexes;
+  }
+  get database() {
+    return this.shape.database;
+  }
+  get schema() {
+    return this.shape.schema;
+  }
+  get kind() {
+    return this.shape.kind;
+  }
+  get method() {
+    return this.shape.method;
+  }
+  get persistence() {
+    return this.shape.persistence;
+  }
+  get shared() {
+    return this.shape.shared;
+  }
+  get system() {
+    return this.shape.system;
+  }
+  get valid() {
+    return this.shape.valid;
+  }
+  get populated() {
+    return this.shape.populated;
+  }
+  get fixedKeys() {
+    return this.shape.fixedKeys;
+  }
+  get held() {
+    return this.shape.held;
+  }
+}
+
+interface Row {
+  oid: number;
+  name: string;
+  bytes: number;
+  other_bytes: number;
+  of: number | null;
+  changed_at: number;
+  kind: Omit<Kind, "database" | "system">;
+}
 
 /** `shared`: with the shared catalogs. */
 export async function readRelations(database: Database, name: string, shared: boolean): Promise<Relation[]> {
-  const rows = await database.query<Record<string, string>>(SQL, [shared]);
-  // The driver makes a string of its own for each value; of a hundred thousand relations there are few different ones.
-  const known = new Map<string, string>();
-  const once = (text: string) => {
-    if (!known.has(text)) known.set(text, text);
-    return known.get(text) as string;
-  };
-  return rows.map((row) => ({
-    database: name,
-    oid: row.oid as string,
-    name: row.name as string,
-    schema: once(row.schema as string),
-    kind: once(row.kind as string),
-    method: row.method == null ? null : once(row.method),
-    persistence: once(row.persistence as string),
-    shared: row.shared === "true",
-    system: Number(row.oid) < 16384 && row.schema !== "public" && row.schema !== "information_schema",
-    bytes: Number(row.bytes),
-    otherBytes: Number(row.other_bytes),
-    of: row.of ?? null,
-    valid: row.valid === "true",
-    populated: row.populated === "true",
-    fixedKeys: row.fixed_keys === "true",
-    held: row.held === "true",
-    changedAt: Number(row.changed_at),
-    rank: 0,
-  }));
+  const kinds = new Map<string, Kind>();
+  const relations: StoredRelation[] = [];
+  const owners: (number | null)[] = [];
+  await database.bytes(`COPY (${relationsSql(shared)}) TO STDOUT (FORMAT binary)`, (value) => {
+    const row = JSON.parse(value?.toString() ?? "") as Row;
+    const { schema } = row.kind;
+    const system = row.oid < 16384 && schema !== "public" && schema !== "information_schema";
+    const key = JSON.stringify([system, row.kind]);
+    const kind = kinds.get(key) ?? { ...row.kind, database: name, system };
+    kinds.set(key, kind);
+    relations.push(new StoredRelation(row, kind));
+    owners.push(row.of);
+  });
+  const byOid = new Map(relations.map((relation) => [Number(relation.oid), relation]));
+  for (const [i, relation] of relations.entries()) {
+    const owner = byOid.get(owners[i] ?? 0);
+    if (owner !== undefined && owner !== relation) relation.belongTo(owner);
+  }
+  return relations;
 }
 
 /** What the pool must know to look at it. */
-export const unitOf = ({ database, name: object, rank, held, bytes }: Relation, share = bytes): Unit => ({
-  database,
-  object,
-  bytes: share,
-  rank,
-  held,
+export const unitOf = (relation: Relation, bytes = relation.bytes): Unit => ({
+  database: relation.database,
+  relations: [relation],
+  bytes,
+  rank: relation.rank,
+  held: relation.held,
 });
 
+/** By database and OID: results come in whatever order, and are told in this one. */
+export const byPlace = (a: Relation, b: Relation): number =>
+  a.database === b.database ? Number(a.oid) - Number(b.oid) || 0 : a.database < b.database ? -1 : 1;
+
 /** An index goes with its table, a TOAST table with its owner: the relation that they are proven with. */
-export function leaderOf(relations: readonly Relation[]): (relation: Relation) => Relation {
-  const byOid = new Map(relations.map((r) => [`${r.database} ${r.oid}`, r]));
-  const leader = (relation: Relation): Relation => {
-    const owner = relation.of === null ? undefined : byOid.get(`${relation.database} ${relation.of}`);
-    return owner === undefined || owner === relation ? relation : leader(owner);
-  };
+export function leaderOf(relation: Relation): Relation {
+  let leader = relation;
+  // The index of a TOAST table is as far away as one can be; damaged catalogs may say otherwise.
+  for (let far = 0; far < 3 && leader.of !== null; far++) leader = leader.of;
   return leader;
 }
 
 /** Sets `rank`, in place: there may be a hundred thousand of them. */
 export function rankRelations(relations: Relation[], ledger: Ledger, keyOf: (r: Relation) => string): Relation[] {
-  const leader = leaderOf(relations);
-  const leaders = [...new Set(relations.map(leader))].sort((a, b) => {
-    const [provenA, provenB] = [ledger[keyOf(a)] ?? "", ledger[keyOf(b)] ?? ""];
-    if (provenA !== provenB) return provenA < provenB ? -1 : 1;
-    return b.changedAt - a.changedAt;
-  });
-  const rank = new Map(leaders.map((r, i) => [r, i]));
-  for (const relation of relations) relation.rank = rank.get(leader(relation)) ?? 0;
+  const isProven = Object.keys(ledger).length > 0;
+  const leaders = [...new Set(relations.map(leaderOf))]
+    .map((leader) => ({ leader, provenAt: isProven ? (ledger[keyOf(leader)] ?? "") : "" }))
+    .sort((a, b) => {
+      if (a.provenAt !== b.provenAt) return a.provenAt < b.provenAt ? -1 : 1;
+      return b.leader.changedAt - a.leader.changedAt;
+    });
+  for (const [i, { leader }] of leaders.entries()) leader.rank = i;
+  for (const relation of relations) relation.rank = leaderOf(relation).rank;
   return relations;
 }

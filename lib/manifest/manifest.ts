@@ -10,17 +10,21 @@ import { isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { type CollationMismatch, type KnownVersions, readCollationMismatches } from "./collations.ts";
 import { type Horizon, readHorizon } from "./horizon.ts";
-import { askObjects, movedObjects, type Problem, type QuestionAnswers, sharedWith, unanswered } from "./objects.ts";
+import { askObjects, movedObjects, type Problem, type QuestionAnswers, unanswered } from "./objects.ts";
 import { askQuery, type QueryAnswer } from "./queries.ts";
 import { readSequences, type SequenceValue } from "./sequences.ts";
 import { type Session, type SessionOptions, withManifestSession } from "./session.ts";
 import {
-  type DataTable,
+  columnsSql,
   digestRangesSql,
   listTables,
+  NO_COLUMNS,
   type RangeDigest,
+  readColumns,
   readRangeDigests,
   TABLE_DATA_SINCE,
+  type TableColumns,
+  type TableSize,
 } from "./table-data.ts";
 import { planRanges, type Range } from "./table-plan.ts";
 
@@ -38,7 +42,7 @@ export interface SnapshotOptions extends SessionOptions {
 }
 
 export interface TableAnswer {
-  table: DataTable;
+  table: TableSize;
   ranges: RangeDigest[];
   /** Ranges that were planned and not read. */
   left: number;
@@ -102,9 +106,7 @@ export async function takeSnapshot(
     snapshot.objects.push(...(await askObjects(session, null, horizon)));
   });
   await inEach(async (session, name) => {
-    const objects = await askObjects(session, name, horizon);
-    const before = first?.objects.filter(({ database }) => database === name) ?? [];
-    snapshot.objects.push(...(before.length === 0 ? objects : sharedWith(before, objects)));
+    snapshot.objects.push(...(await askObjects(session, name, horizon)));
     await part(snapshot, name, "what moved", async () => {
       snapshot.moved.set(name, await movedObjects(session, horizon));
     });
@@ -134,12 +136,20 @@ export async function takeSnapshot(
   await inEach(async (session, name) => {
     await session.database.query("SET enable_seqscan = off");
     const names = first === undefined ? null : await namesOf(session);
-    for (const answer of snapshot.tables.filter((t) => t.table.database === name)) {
-      // Renamed, or dropped and made anew: another table by this name.
-      if (names === null || names.get(answer.table.oid) === answer.table.name) {
-        await readTable(session, answer, plan.get(answer) ?? [], basis, deadline);
+    const answers = snapshot.tables.filter((t) => t.table.database === name);
+    await part(snapshot, name, "table rows", async () => {
+      for (let at = 0; at < answers.length; at += TABLES_PER_STATEMENT) {
+        const batch = answers.slice(at, at + TABLES_PER_STATEMENT);
+        const sql = columnsSql(batch.map(({ table }) => table.oid));
+        const columns = readColumns(await session.database.query(sql));
+        for (const answer of batch) {
+          const { oid, name: known } = answer.table;
+          // Renamed, or dropped and made anew: another table by this name.
+          if (names !== null && names.get(oid) !== known) continue;
+          await readTable(session, answer, columns.get(oid) ?? NO_COLUMNS, plan.get(answer) ?? [], basis, deadline);
+        }
       }
-    }
+    });
   }, withTables);
   return snapshot;
 }
@@ -255,12 +265,15 @@ function again(first: Snapshot, snapshot: Snapshot): Map<TableAnswer, readonly R
   return plan;
 }
 
+/** Whose columns are asked at once. */
+const TABLES_PER_STATEMENT = 200;
 /** A statement holds its lock and its snapshot only that long. */
 const RANGES_PER_STATEMENT = 32;
 
 async function readTable(
   session: Session,
   answer: TableAnswer,
+  columns: TableColumns,
   ranges: readonly Range[],
   { horizon, seed }: Basis,
   deadline: number,
@@ -272,7 +285,8 @@ async function readTable(
       return;
     }
     try {
-      const sql = digestRangesSql(answer.table, batch, { horizon: horizon.xid, seed, nextXid: null });
+      const table = { name: answer.table.name, ...columns };
+      const sql = digestRangesSql(table, batch, { horizon: horizon.xid, seed, nextXid: null });
       answer.ranges.push(...readRangeDigests(batch, await session.database.query(sql)));
     } catch (error) {
       if (isConnectionLost(error)) throw error;

@@ -2,6 +2,7 @@
 
 import { messageOf } from "../errors.ts";
 import { sqlState } from "../io/database.ts";
+import { PackedRows, PackedRowsBuilder } from "../packed.ts";
 import { isConnectionLost } from "../postgres/connection-error.ts";
 import { settled } from "./horizon.ts";
 import { type Question, questionSql } from "./question.ts";
@@ -24,12 +25,21 @@ export interface Problem {
   message: string;
 }
 
+/** Name, and what `ObjectAnswer` holds, as the question gives it. */
+export type ObjectRow = [
+  name: string | null,
+  digest: string,
+  version: string,
+  old: boolean,
+  calm: boolean,
+  object: string,
+];
+
 export interface QuestionAnswers {
   /** Null for what belongs to the whole cluster. */
   database: string | null;
   question: string;
-  /** By the object's name. */
-  objects: Map<string, ObjectAnswer>;
+  objects: PackedRows<ObjectRow>;
   /** Some objects are locked by somebody and left out. */
   isPartial?: boolean;
   /** Why it could not be answered. */
@@ -62,11 +72,10 @@ async function askQuestion(
   let isPartial = false;
   for (let n = 1; ; n++) {
     try {
-      const rows = await session.database.query<Record<keyof ObjectAnswer | "name", string>>(
-        questionSql(question, horizon, isPartial),
-        [session.encoding],
-      );
-      return { ...of, objects: byName(rows), ...(isPartial ? { isPartial } : {}) };
+      const rows = new PackedRowsBuilder<ObjectRow>();
+      const sql = questionSql(question, horizon, session.encoding, isPartial);
+      await session.database.bytes(`COPY (${sql}) TO STDOUT (FORMAT binary)`, (value) => value && rows.add(value));
+      return { ...of, objects: rows.pack(), ...(isPartial ? { isPartial } : {}) };
     } catch (error) {
       const state = sqlState(error);
       if (isConnectionLost(error)) throw error;
@@ -77,7 +86,7 @@ async function askQuestion(
       }
       // "cache lookup failed" and the like: the catalog changed under the question.
       if (state === "XX000" && n < ATTEMPTS) continue;
-      return { ...of, objects: new Map(), problem: { sqlState: state, message: messageOf(error) } };
+      return { ...of, objects: NONE, problem: { sqlState: state, message: messageOf(error) } };
     }
   }
 }
@@ -86,43 +95,25 @@ export const unanswered = (database: string | null, problem: Problem): QuestionA
   (database === null ? CLUSTER_QUESTIONS : DATABASE_QUESTIONS).map((question) => ({
     database,
     question: question.name,
-    objects: new Map(),
+    objects: NONE,
     problem,
   }));
 
+const NONE = PackedRows.of<ObjectRow>([]);
+
 /** Names are unique in sound catalogs; two rows of one name are told apart by their number. */
-function byName(rows: readonly Record<keyof ObjectAnswer | "name", string>[]): Map<string, ObjectAnswer> {
+export function byName(rows: readonly ObjectRow[]): Map<string, ObjectAnswer> {
   const objects = new Map<string, ObjectAnswer>();
-  const sorted = [...rows].sort((a, b) => (a.digest < b.digest ? -1 : 1));
-  for (const row of sorted) {
-    let name = row.name ?? "";
-    for (let n = 2; objects.has(name); n++) name = `${row.name} (${n})`;
-    const { digest, version, object } = row;
-    objects.set(name, { digest, version, old: row.old === "true", calm: row.calm === "true", object });
+  const isUnique = new Set(rows.map(([name]) => name)).size === rows.length;
+  for (const [text, digest, version, old, calm, object] of isUnique ? rows : [...rows].sort(byDigest)) {
+    let name = text ?? "";
+    for (let n = 2; objects.has(name); n++) name = `${text} (${n})`;
+    objects.set(name, { digest, version, old, calm, object });
   }
   return objects;
 }
 
-/**
- * The later answers, with what is the same taken from the earlier ones: most objects stand still, and each of these is then
- * held once and not twice.
- */
-export function sharedWith(earlier: readonly QuestionAnswers[], later: readonly QuestionAnswers[]): QuestionAnswers[] {
-  const key = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
-  const known = new Map(earlier.map((answers) => [key(answers), answers.objects]));
-  return later.map((answers) => {
-    const objects = new Map<string, ObjectAnswer>();
-    for (const [name, before] of known.get(key(answers)) ?? []) {
-      const now = answers.objects.get(name);
-      if (now !== undefined && isEqual(before, now)) objects.set(name, before);
-    }
-    for (const [name, now] of answers.objects) if (!objects.has(name)) objects.set(name, now);
-    return { ...answers, objects };
-  });
-}
-
-const isEqual = (a: ObjectAnswer, b: ObjectAnswer) =>
-  a.digest === b.digest && a.version === b.version && a.old === b.old && a.calm === b.calm && a.object === b.object;
+const byDigest = (a: ObjectRow, b: ObjectRow) => (a[1] < b[1] ? -1 : 1);
 
 /** Catalogs whose rows give names, types or options to the text of other objects, or are objects themselves. */
 const NAMING = [

@@ -1,5 +1,6 @@
 /** What one question about objects is made of. */
 
+import { quoteLiteral } from "../io/database.ts";
 import { precedes } from "./horizon.ts";
 
 export interface Question {
@@ -32,12 +33,12 @@ export const OWNER = (column: string) => `pg_get_userbyid(${column})`;
 export const FIRST_NORMAL_OID = 16384;
 
 /**
- * One row per object: `name`, `digest` (64 bits of SHA-256 of its definition), `version` (of all catalog rows behind it),
+ * A row of JSON per object: `name`, `digest` (64 bits of SHA-256 of its definition), `version` (of all catalog rows behind it),
  * `old` (all of them made before the horizon), `calm` (none of them deleted since)
- * and `object`. `isPartial` leaves out what is locked. `$1` is the database's own encoding, in which convert_to gives
+ * and `object`. `isPartial` leaves out what is locked. `encoding` is the database's own, in which convert_to gives
  * the bytes as they are stored, in SQL_ASCII too.
  */
-export function questionSql(question: Question, horizon: string, isPartial = false): string {
+export function questionSql(question: Question, horizon: string, encoding: string, isPartial = false): string {
   const versions = question.rows.flatMap((row) => [`${row}.xmin::text`, `${row}.ctid::text`]);
   const all = (conditions: readonly string[]) => conditions.map((c) => `coalesce(${c}, true)`).join(" AND ") || "false";
   const old = all(question.rows.map((row) => precedes(`${row}.xmin`, horizon)));
@@ -48,12 +49,13 @@ export function questionSql(question: Question, horizon: string, isPartial = fal
     ...(query ? [` AND NOT ${readsLocked(query)}`] : []),
   ];
   return `
-SELECT ${question.key} AS name,
-       left(encode(sha256(convert_to(ROW(${question.line})::text, $1::text)), 'hex'), 16) AS digest,
-       md5(concat_ws(' ', ${[...versions, question.more ?? "''"].join(", ")})) AS version,
-       (${old})::text AS old,
-       (${calm})::text AS calm,
-       format('%s:%s', ${question.object}) AS object
+SELECT json_build_array(
+       ${question.key},
+       left(encode(sha256(convert_to(ROW(${question.line})::text, ${quoteLiteral(encoding)})), 'hex'), 16),
+       md5(concat_ws(' ', ${[...versions, question.more ?? "''"].join(", ")})),
+       (${old}),
+       (${calm}),
+       format('%s:%s', ${question.object}))::text
   FROM ${question.from}${isPartial ? unlocked.join("") : ""}`;
 }
 

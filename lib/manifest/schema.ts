@@ -1,8 +1,10 @@
 /** The manifest as a receipt holds it, and how two snapshots become one: equal both times is proof, anything else was in motion. */
 
+import { setImmediate as turn } from "node:timers/promises";
 import { z } from "zod";
+import { Packed, PackedRows } from "../packed.ts";
 import type { Basis, Snapshot, TableAnswer } from "./manifest.ts";
-import type { ObjectAnswer, QuestionAnswers } from "./objects.ts";
+import { byName, type ObjectAnswer, type QuestionAnswers } from "./objects.ts";
 import { stoodStill } from "./queries.ts";
 
 const text = z.string();
@@ -74,13 +76,59 @@ export const manifestSchema = z.strictObject({
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 
-export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, nextXid: string): Manifest {
+type ManifestQuestion = Manifest["objects"][number];
+
+/** What a receipt holds of it, compressed while nobody looks at it. */
+export class PackedQuestion implements ManifestQuestion {
+  readonly database: string | null;
+  readonly question: string;
+  readonly complete: boolean;
+  /** By name. */
+  readonly digests: PackedRows<[name: string, digest: string]>;
+  private readonly names: Packed<string[]>;
+
+  constructor(
+    { database, question, complete }: Pick<ManifestQuestion, "database" | "question" | "complete">,
+    digests: PackedRows<[string, string]>,
+    moved: readonly string[],
+  ) {
+    this.database = database;
+    this.question = question;
+    this.complete = complete;
+    this.digests = digests;
+    this.names = Packed.of([...moved]);
+  }
+
+  static of(question: ManifestQuestion): PackedQuestion {
+    if (question instanceof PackedQuestion) return question;
+    return new PackedQuestion(question, PackedRows.of(Object.entries(question.objects)), question.moved);
+  }
+
+  get objects(): Record<string, string> {
+    return Object.fromEntries(this.digests);
+  }
+  get moved(): string[] {
+    return this.names.read();
+  }
+
+  toJSON(): ManifestQuestion {
+    const { database, question, objects, moved, complete } = this;
+    return { database, question, objects, moved, complete };
+  }
+}
+
+export async function mergeSnapshots(
+  basis: Basis,
+  first: Snapshot,
+  second: Snapshot,
+  nextXid: string,
+): Promise<Manifest> {
   const sequences = mergeSequences(first, second);
   return {
     horizon: basis.horizon.xid,
     next_xid: nextXid,
     seed: basis.seed,
-    objects: mergeObjects(first, second),
+    objects: await mergeObjects(first, second),
     sequences: sequences.still,
     sequences_moved: sequences.moved,
     tables: mergeTables(first.tables, second.tables, second.moved),
@@ -101,25 +149,44 @@ export function mergeSnapshots(basis: Basis, first: Snapshot, second: Snapshot, 
 
 const questionKey = ({ database, question }: QuestionAnswers) => JSON.stringify([database, question]);
 
-function mergeObjects(first: Snapshot, second: Snapshot): Manifest["objects"] {
-  const before = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
-  return second.objects.flatMap((answers) => {
-    const earlier = before.get(questionKey(answers));
-    if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) return [];
+async function mergeObjects(first: Snapshot, second: Snapshot): Promise<Manifest["objects"]> {
+  const known = new Map(first.objects.map((answers) => [questionKey(answers), answers]));
+  const merged: PackedQuestion[] = [];
+  for (const answers of second.objects) {
+    const earlier = known.get(questionKey(answers));
+    if (answers.problem !== undefined || earlier === undefined || earlier.problem !== undefined) continue;
     // Cluster-wide objects borrow from nothing but roles and the like, which the database `postgres` was asked about.
     const dependents = second.moved.get(answers.database ?? "postgres");
-    const objects: Record<string, string> = {};
-    const moved: string[] = [];
-    for (const [name, b] of answers.objects) {
-      const a = earlier.objects.get(name);
-      const isStill = a !== undefined && isSame(a, b) && b.calm && dependents?.has(b.object) === false;
-      if (isStill) objects[name] = b.digest;
+    merged.push(mergeAnswers(earlier, answers, (object) => dependents?.has(object) === false));
+    // So that garbage can be collected in between.
+    await turn();
+  }
+  return merged;
+}
+
+function mergeAnswers(
+  earlier: QuestionAnswers,
+  { database, question, objects, isPartial }: QuestionAnswers,
+  stoodStill: (object: string) => boolean,
+): PackedQuestion {
+  const moved: string[] = [];
+  const lists: Packed<[string, string][]>[] = [];
+  let length = 0;
+  const parts = Math.max(earlier.objects.parts, objects.parts);
+  for (let n = 0; n < parts; n++) {
+    const [before, after] = [byName(earlier.objects.part(n, parts)), byName(objects.part(n, parts))];
+    const still: [string, string][] = [];
+    for (const [name, b] of after) {
+      const a = before.get(name);
+      if (a !== undefined && isSame(a, b) && b.calm && stoodStill(b.object)) still.push([name, b.digest]);
       else moved.push(name);
     }
-    for (const name of earlier.objects.keys()) if (!answers.objects.has(name)) moved.push(name);
-    const complete = answers.isPartial !== true && earlier.isPartial !== true;
-    return [{ database: answers.database, question: answers.question, objects, moved, complete }];
-  });
+    for (const name of before.keys()) if (!after.has(name)) moved.push(name);
+    lists.push(Packed.of(still));
+    length += still.length;
+  }
+  const complete = isPartial !== true && earlier.isPartial !== true;
+  return new PackedQuestion({ database, question, complete }, new PackedRows(length, lists), moved);
 }
 
 const isSame = (a: ObjectAnswer, b: ObjectAnswer) => a.digest === b.digest && a.version === b.version;

@@ -8,7 +8,7 @@ import { precedes } from "./horizon.ts";
 import { LOCKED_RELATIONS } from "./question.ts";
 import type { Range } from "./table-plan.ts";
 
-export interface DataTable {
+export interface TableSize {
   database: string;
   oid: string;
   /** `public.orders`, as SQL wants it. */
@@ -16,6 +16,10 @@ export interface DataTable {
   blocks: number;
   /** With TOAST and its index. */
   bytes: number;
+}
+
+/** What is digested of a table; asked when it is read, because of very many tables it is a lot of text. */
+export interface TableColumns {
   /** SQL, for ROW(…): place, maker and values. */
   row: string;
   /** SQL: the values of varying length alone, which may be compressed or elsewhere; empty when there are none. */
@@ -56,21 +60,14 @@ CASE WHEN t.typtype = 'e' OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.
      ELSE format('t.%I::text', a.attname) END`;
 
 /** Every table with rows of people: not foreign, unlogged or temporary ones, nor the mark's own. */
-export async function listTables(database: Database, name: string): Promise<DataTable[]> {
+export async function listTables(database: Database, name: string): Promise<TableSize[]> {
   const rows = await database.query<Record<string, string>>(
     `
 SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
        (CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) / current_setting('block_size')::int
              ELSE greatest(c.relpages, 0) END)::text AS blocks,
        (CASE WHEN l.relation IS NULL THEN coalesce(pg_table_size(c.oid), 0)
-             ELSE greatest(c.relpages, 0)::int8 * current_setting('block_size')::int END)::text AS bytes,
-       concat_ws(', ', 't.ctid', 't.xmin',
-                 (SELECT string_agg(${COLUMN}, ', ' ORDER BY a.attnum)
-                    FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) AS row,
-       (SELECT string_agg(${COLUMN}, ', ' ORDER BY a.attnum)
-          FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attlen < 0) AS values
+             ELSE greatest(c.relpages, 0)::int8 * current_setting('block_size')::int END)::text AS bytes
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
  WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND (c.relkind = 'r' OR c.relispopulated) AND m.amname = 'heap'
@@ -88,10 +85,22 @@ SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
     name: row.name as string,
     blocks: Number(row.blocks),
     bytes: Number(row.bytes),
-    row: row.row as string,
-    values: row.values ?? "",
   }));
 }
+
+/** For `readColumns`. Without parameters. */
+export const columnsSql = (oids: readonly string[]) => `
+SELECT a.attrelid::text AS oid, concat_ws(', ', 't.ctid', 't.xmin', string_agg(${COLUMN}, ', ' ORDER BY a.attnum)) AS row,
+       string_agg(${COLUMN}, ', ' ORDER BY a.attnum) FILTER (WHERE a.attlen < 0) AS values
+  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+ WHERE a.attrelid IN (${oids.join(", ")}) AND a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid`;
+
+/** By OID. */
+export const readColumns = (rows: readonly Record<string, string | null>[]): Map<string, TableColumns> =>
+  new Map(rows.map(({ oid, row, values }) => [oid ?? "", { row: row ?? NO_COLUMNS.row, values: values ?? "" }]));
+
+/** Of a table that has none, which its rows do not mind. */
+export const NO_COLUMNS: TableColumns = { row: "t.ctid, t.xmin", values: "" };
 
 /** What tells a restore's own rows from the source's: none of the source's before the target is from `nextXid` on. */
 export interface DigestOptions {
@@ -100,11 +109,13 @@ export interface DigestOptions {
   nextXid: string | null;
 }
 
+export type DigestedTable = Pick<TableSize, "name"> & TableColumns;
+
 /**
  * One row per range, in its order: `count`, `digest`, `unsettled`, `newer`. Without parameters. One sub-select that is planned
  * once and run for each range: as a UNION of them, planning took a fifth of the whole.
  */
-export function digestRangesSql(table: DataTable, ranges: readonly Range[], options: DigestOptions): string {
+export function digestRangesSql(table: DigestedTable, ranges: readonly Range[], options: DigestOptions): string {
   const { horizon, seed, nextXid } = options;
   const isRestore = nextXid !== null;
   const busy = isRestore ? "false" : `old AND NOT ${precedes("xmax", horizon)}`;
@@ -133,7 +144,7 @@ const END_OF_BLOCKS = 0xffff_ffff;
  * Reads every value of a range that is more than bits in its row, and says how many rows there are. `serverVersion` as in
  * `server_version_num`.
  */
-export function readRangeSql(table: DataTable, range: Range, serverVersion: number): string {
+export function readRangeSql(table: DigestedTable, range: Range, serverVersion: number): string {
   const record = `ROW(${table.values})`;
   const hash =
     table.values === ""

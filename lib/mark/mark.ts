@@ -98,7 +98,7 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
     const s1 = await takeSnapshot(conninfo, basis, options);
     requireQueryAnswers(input.queries, s1);
     log.info("mark", "source described", {
-      objects: s1.objects.reduce((sum, answers) => sum + answers.objects.size, 0),
+      objects: s1.objects.reduce((sum, answers) => sum + answers.objects.length, 0),
       tables: s1.tables.length,
       ranges: s1.tables.reduce((sum, table) => sum + table.ranges.length, 0),
     });
@@ -115,7 +115,7 @@ export async function mark(input: MarkInput, context: MarkContext): Promise<Rece
     log.info("mark", "marker placed", { id, target: time, lsn });
 
     const s2 = await takeSnapshot(conninfo, basis, options, s1);
-    const manifest = mergeSnapshots(basis, s1, s2, await readNextXid(database));
+    const manifest = await mergeSnapshots(basis, s1, s2, await readNextXid(database));
     warnNotCovered(manifest.not_covered, log);
     await database.query(WAIT_A_TICK_SQL);
     const fencedAt = await insertFence(database, id);

@@ -3,7 +3,7 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { RestoreError } from "../errors.ts";
-import { type Manifest, manifestSchema } from "../manifest/schema.ts";
+import { type Manifest, manifestSchema, PackedQuestion } from "../manifest/schema.ts";
 import { formatSize } from "../units.ts";
 
 /** 2: the manifest object by object, with tables by block range. */
@@ -44,13 +44,47 @@ const PLAIN_LENGTH = 256 * 1024;
 
 /** Most of a large receipt is its manifest: that part is then gzip in base64. */
 export function formatReceipt(receipt: Receipt): string {
-  const manifest = JSON.stringify(receipt.manifest);
-  if (manifest.length <= PLAIN_LENGTH) {
+  const packed: Buffer[] = [];
+  let length = 0;
+  let text = "";
+  const pack = () => {
+    packed.push(gzipSync(text, { level: 9 }));
+    text = "";
+  };
+  // Members of one gzip file, so that the whole is never in memory as text.
+  for (const piece of piecesOf(receipt.manifest)) {
+    length += piece.length;
+    text += piece;
+    if (text.length > PIECE_LENGTH) pack();
+  }
+  if (length <= PLAIN_LENGTH) {
     const plain = `${JSON.stringify(receipt, null, 1)}\n`;
     if (plain.length <= PLAIN_LENGTH) return plain;
   }
-  const packed = gzipSync(manifest, { level: 9 }).toString("base64");
-  return `${JSON.stringify({ ...receipt, manifest: { gzip: packed } }, null, 1)}\n`;
+  pack();
+  const manifest = { gzip: Buffer.concat(packed).toString("base64") };
+  return `${JSON.stringify({ ...receipt, manifest }, null, 1)}\n`;
+}
+
+const PIECE_LENGTH = 1024 ** 2;
+
+/** Its JSON. */
+function* piecesOf({ objects, ...others }: Manifest): Generator<string> {
+  yield `${JSON.stringify(others).slice(0, -1)},"objects":[`;
+  for (const [i, question] of objects.entries()) {
+    const { database, question: name, moved, complete, digests } = PackedQuestion.of(question);
+    const about = JSON.stringify({ database, question: name, moved, complete });
+    yield `${i === 0 ? "" : ","}${about.slice(0, -1)},"objects":{`;
+    let comma = "";
+    for (let n = 0; n < digests.parts; n++) {
+      const part = digests.part(n, digests.parts);
+      if (part.length === 0) continue;
+      yield comma + JSON.stringify(Object.fromEntries(part)).slice(1, -1);
+      comma = ",";
+    }
+    yield "}}";
+  }
+  yield "]}";
 }
 
 /** Throws SETTINGS_INVALID that names the file and what is wrong with it. */
@@ -73,7 +107,10 @@ export function parseReceipt(text: string, path: string): Receipt {
     );
   }
   const parsed = receiptSchema.safeParse(json);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const { manifest } = parsed.data;
+    return { ...parsed.data, manifest: { ...manifest, objects: manifest.objects.map(PackedQuestion.of) } };
+  }
   const issue = parsed.error.issues[0];
   throw new RestoreError(
     "SETTINGS_INVALID",
@@ -94,7 +131,7 @@ export function measureManifest(manifest: Manifest) {
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   const blockBytes = 8192;
   return {
-    objects: sum(manifest.objects.map((o) => Object.keys(o.objects).length)),
+    objects: sum(manifest.objects.map((o) => PackedQuestion.of(o).digests.length)),
     objectsMoved: sum(manifest.objects.map((o) => o.moved.length)),
     tables: manifest.tables.length,
     ranges: sum(manifest.tables.map((t) => t.ranges.length)),

@@ -10,8 +10,8 @@ export interface CoverageInput {
   level: CheckLevel;
   /** Empty at a level that looks at no relation. */
   relations: readonly Relation[];
-  /** Keys of the relations of which every check finished what it began, and of those that it did not. */
-  proven: ReadonlyMap<string, boolean>;
+  /** Whether every check finished what it began of it; nothing of those that no check looked at. */
+  proven: ReadonlyMap<Relation, boolean>;
   ledger: Ledger;
   now: Date;
 }
@@ -46,12 +46,12 @@ function describeLeft({ id, facts }: CheckResult): string[] {
 
 /** A table is proven with its indexes and TOAST, or it is not. */
 function totalOf({ relations, proven, ledger, now }: CoverageInput) {
-  const leader = leaderOf(relations);
   const groups = new Map<Relation, { bytes: number; done: boolean; asked: boolean }>();
   for (const relation of relations) {
-    const group = groups.get(leader(relation)) ?? { bytes: 0, done: true, asked: false };
-    const done = proven.get(objectKey({ database: relation.database, object: relation.name }));
-    groups.set(leader(relation), {
+    const leader = leaderOf(relation);
+    const group = groups.get(leader) ?? { bytes: 0, done: true, asked: false };
+    const done = proven.get(relation);
+    groups.set(leader, {
       bytes: group.bytes + relation.bytes,
       done: group.done && done !== false,
       asked: group.asked || done !== undefined,

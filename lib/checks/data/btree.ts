@@ -3,11 +3,11 @@
 import { type Check, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
 import { describeFailure, errorCode, isAway, isDamage } from "../failure.ts";
-import { type FoundFacts, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
-import { type Session, ToolMissing } from "../pool.ts";
+import { type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
+import { type Outcome, type Session, ToolMissing } from "../pool.ts";
 import type { Relation } from "../relations.ts";
-import { pagePass } from "./page-pass.ts";
-import { lookAtAll, regclasses } from "./relation-units.ts";
+import { pageFacts } from "./page-facts.ts";
+import { lookAtAll, regclasses, type Settle } from "./relation-units.ts";
 
 /** Finding every row again from the root doubles the time and finds little more, so only in indexes up to this size. */
 export const ROOT_DESCEND_BYTES = 16 * 1024 ** 2;
@@ -24,6 +24,9 @@ interface Looked {
   less: string | null;
 }
 
+const DESCENDED: Looked = { descended: true, less: null };
+const NOT_DESCENDED: Looked = { descended: false, less: null };
+
 export const btree: Check<BtreeFacts> = {
   id: "btree",
   claim: "consistency",
@@ -31,39 +34,49 @@ export const btree: Check<BtreeFacts> = {
   stage: "data",
   async collect(edge) {
     const all = await edge.relations();
-    const bytesOf = new Map(all.filter((r) => r.kind !== "i").map((r) => [`${r.database} ${r.oid}`, r.bytes]));
-    const look = (indexes: readonly Relation[], rows: boolean) =>
-      lookAtAll<Looked>(edge, indexes, {
-        bytes: (index) => index.bytes + (rows ? (bytesOf.get(`${index.database} ${index.of}`) ?? 0) : 0),
-        one: (session, index) => verifyIndex(session, edge, index, rows),
-        together: async (session, small) => {
-          await session.need(toolFor(edge));
-          await session.query(verifySql(small, firstAttempt(edge, rows), isFull(edge), edge));
-          return small.map(() => ({ descended: isFull(edge), less: null }));
+    const less: NotCovered[] = [];
+    let descended = 0;
+    const tally = new Tally<Looked>((looked, { database, name: object, bytes }) => {
+      if (looked.descended) descended++;
+      if (looked.less !== null) less.push({ database, object, bytes, why: looked.less });
+      return [];
+    });
+    const look = (indexes: readonly Relation[], rows: boolean, settle: Settle<Looked>) =>
+      lookAtAll(
+        edge,
+        indexes,
+        {
+          bytes: (index) => index.bytes + (rows ? (index.of?.bytes ?? 0) : 0),
+          one: (session, index) => verifyIndex(session, edge, index, rows),
+          together: async (session, small) => {
+            await session.need(toolFor(edge));
+            await session.query(verifySql(small, firstAttempt(edge, rows), isFull(edge), edge));
+            return small.map(() => (isFull(edge) ? DESCENDED : NOT_DESCENDED));
+          },
         },
-      });
+        settle,
+      );
     const isFixed = (index: Relation) => isFull(edge) && index.fixedKeys;
     const indexes = all.filter(isBtree);
     const fixed = indexes.filter(isFixed);
-    const lookAgain = keysNotCompared(edge, fixed).then((left) => look(left, true));
-    const others = indexes.filter((index) => !isFixed(index));
-    const [first, again] = await Promise.all([Promise.all([look(others, true), look(fixed, false)]), lookAgain]);
-    const lookedAgain = new Set(again.map(({ relation }) => relation));
-    // What the first look found stays found.
-    const kept = first.flat().filter(({ relation, outcome }) => outcome.kind !== "done" || !lookedAgain.has(relation));
-    const looked = [...kept, ...again];
-    const sorted = sortOutcomes(looked, () => []);
-    const done = looked.flatMap(({ relation, outcome }) =>
-      outcome.kind === "done" ? [{ relation, ...outcome.value }] : [],
-    );
-    const less = done.flatMap(({ relation, less }): NotCovered[] =>
-      less === null ? [] : [{ database: relation.database, object: relation.name, bytes: relation.bytes, why: less }],
-    );
-    return {
-      ...sorted,
-      notCovered: [...sorted.notCovered, ...less],
-      descended: done.filter(({ descended }) => descended).length,
-    };
+    const first = new Map<Relation, Outcome<Looked>>();
+    const again = new Map<Relation, Outcome<Looked>>();
+    await Promise.all([
+      look(
+        indexes.filter((index) => !isFixed(index)),
+        true,
+        tally.add,
+      ),
+      look(fixed, false, (index, outcome) => first.set(index, outcome)),
+      keysNotCompared(edge, fixed).then((left) => look(left, true, (index, outcome) => again.set(index, outcome))),
+    ]);
+    for (const index of fixed) {
+      const outcomes = [first.get(index), again.get(index)].filter((outcome) => outcome !== undefined);
+      // Of two looks what the first one found stays found.
+      tally.add(index, ...outcomes.filter(({ kind }, i) => i === outcomes.length - 1 || kind !== "done"));
+    }
+    const sorted = tally.sorted();
+    return { ...sorted, notCovered: [...sorted.notCovered, ...less], descended };
   },
   judge(facts) {
     const judgement = judgeFindings("btree", facts, {
@@ -97,15 +110,13 @@ const toolFor = (edge: Edge) => (hasUnique(edge) ? "amcheck_unique" : "amcheck")
 
 /** What the page pass compares row by row needs no such comparison here: it is what takes the most time of all. */
 async function keysNotCompared(edge: Edge, indexes: readonly Relation[]): Promise<Relation[]> {
-  const done = new Set<string>();
-  if (indexes.length > 0) {
-    // What keeps the pages from being read is said by index-entries.
-    for (const { relation, outcome } of await pagePass(edge).catch(() => [])) {
-      if (outcome.kind !== "done") continue;
-      for (const index of outcome.value.indexes) if (index.keysCompared) done.add(`${relation.database} ${index.oid}`);
-    }
-  }
-  return indexes.filter(({ database, oid }) => !done.has(`${database} ${oid}`));
+  if (indexes.length === 0) return [];
+  // What keeps the pages from being read is said by index-entries.
+  const compared = await pageFacts(edge).then(
+    (facts) => facts.keysCompared,
+    () => new Set(),
+  );
+  return indexes.filter((index) => !compared.has(index));
 }
 
 async function verifyIndex(session: Session, edge: Edge, index: Relation, rows: boolean): Promise<Looked> {

@@ -62,13 +62,22 @@ async function asked<T extends object>(
   }
 }
 
-export async function askTable(session: Session, relation: Relation, { rules, part }: Group): Promise<TableAnswer> {
+const begin = ({ rules, part }: Group): TableAnswer => ({
+  rules: part === null || part.from === 0 ? rules.length : 0,
+  violations: [],
+  unasked: [],
+});
+
+/** What one unit asks. */
+interface Asked {
+  relation: Relation;
+  group: Group;
+}
+
+export async function askTable(session: Session, { relation, group }: Asked): Promise<TableAnswer> {
   const table = relation.name;
-  const answer: TableAnswer = {
-    rules: part === null || part.from === 0 ? rules.length : 0,
-    violations: [],
-    unasked: [],
-  };
+  const { rules, part } = group;
+  const answer = begin(group);
   await askRows(session, table, rules.filter(isOfPass), part, answer);
   for (const rule of rules) {
     if (rule.kind === "unique" && !rule.usual) {
@@ -79,6 +88,24 @@ export async function askTable(session: Session, relation: Relation, { rules, pa
   }
   return answer;
 }
+
+/** Small tables in one statement; null when one of them must be asked by itself. */
+export async function askTables(session: Session, tables: readonly Asked[]): Promise<TableAnswer[] | null> {
+  const passes = tables.map(({ relation, group }, i) => {
+    const rules = group.rules.filter(isOfPass);
+    const pass = rowsPass(relation.name, rules.filter(isRowRule), rules.filter(isUnique), group.part);
+    return `SELECT ${i} AS i, to_jsonb(pass)::text AS counts FROM (${pass}) AS pass`;
+  });
+  const rows = await asked<{ counts: string }>(session, "pass", `${passes.join(" UNION ALL ")} ORDER BY i`);
+  const holds = ({ rules }: Group, row: Record<string, string>) =>
+    rules.filter(isRowRule).every((_, i) => row[`n${i}`] === "0") &&
+    rules.filter(isUnique).every((_, i) => row[`r${i}`] === row[`d${i}`]);
+  const hold = tables.every(({ group }, i) => holds(group, JSON.parse(rows[i]?.counts ?? "{}")));
+  return hold ? tables.map(({ group }) => begin(group)) : null;
+}
+
+/** Whether one pass over its rows answers all of it. */
+export const isOnePass = ({ rules }: Group) => rules.every(isOfPass);
 
 async function askWhole(
   session: Session,
@@ -121,6 +148,7 @@ type PassRule = RowRule | UniqueRule;
 
 const isRowRule = (rule: Rule): rule is RowRule =>
   rule.kind === "not-null" || rule.kind === "check" || rule.kind === "domain" || rule.kind === "partition";
+const isUnique = (rule: Rule): rule is UniqueRule => rule.kind === "unique";
 const isOfPass = (rule: Rule): rule is PassRule => (rule.kind === "unique" ? rule.usual : isRowRule(rule));
 
 /** All in one pass; each by itself when one of them cannot be evaluated. */
@@ -134,7 +162,7 @@ async function askRows(
   const [only] = rules;
   if (only === undefined) return;
   const ofRows = rules.filter(isRowRule);
-  const uniques = rules.filter((rule) => rule.kind === "unique");
+  const uniques = rules.filter(isUnique);
   let row: Record<string, string> | undefined;
   try {
     [row] = await asked<Record<string, string>>(session, "pass", rowsPass(table, ofRows, uniques, part));

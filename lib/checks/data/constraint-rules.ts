@@ -17,9 +17,6 @@ import {
 /** Bigger tables are read in parts; what the database must know of all rows at once is asked by itself. */
 const SPLIT_BLOCKS = 131_072;
 const PART_BLOCKS = 32_768;
-/** From here on PostgreSQL reads a part of a table without the rest. */
-const TID_RANGES = 140_000;
-
 export interface Group {
   rules: readonly Rule[];
   /** Blocks of the table that are asked. */
@@ -49,46 +46,68 @@ export function groupRules(
   return groups;
 }
 
+/** What is null, false or empty may not be there. */
 interface DescribedRules {
   relation: string;
-  notNull: string[];
-  checks: { name: string; expression: string }[];
-  bound: string | null;
-  domains: { name: string; column: string; base: string; expression: string | null }[];
-  uniques: UniqueRule[];
-  exclusions: ExclusionRule[];
-  keys: (ForeignKeyRule & { toOid: string })[];
+  notNull?: string[];
+  checks?: { name: string; expression: string }[];
+  bound?: string;
+  domains?: { name: string; column: string; base: string; expression?: string }[];
+  uniques?: (Omit<UniqueRule, "predicate"> & { predicate?: string })[];
+  exclusions?: (Omit<ExclusionRule, "predicate"> & { predicate?: string })[];
+  keys?: (Omit<ForeignKeyRule, "columns"> & { toOid: string; columns: DescribedColumn[] })[];
 }
+type DescribedColumn = Omit<ForeignKeyRule["columns"][number], "collation"> & { collation?: string };
 
-/** By table, in groups that one unit asks. Foreign keys of a partitioned table go with one of its partitions. */
-export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<Map<Relation, Group[]>> {
-  const groups = new Map<Relation, Group[]>();
+/** By table, as text: of very many tables that is much less than what is made of it, which only its unit needs. */
+export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<Map<Relation, string>> {
+  const rules = new Map<Relation, string>();
   await inParallel([...new Set(tables.map((r) => r.database))], edge.jobs, async (name) => {
-    const here = tables.filter((r) => r.database === name);
-    const byOid = new Map(here.map((r) => [r.oid, r]));
-    const rows = await edge.sql(name, (database) => database.query<{ rules: string }>(DESCRIBE));
-    for (const row of rows) {
-      const d = JSON.parse(row.rules) as DescribedRules;
-      const relation = byOid.get(d.relation);
-      if (relation === undefined) continue;
-      const ofRows = [
-        ...d.notNull.map(rowRule.notNull),
-        ...d.checks.map((c) => rowRule.check(c.name, c.expression)),
-        ...d.domains.map((c) => rowRule.domain(c.name, c.column, c.base, c.expression)),
-        ...(d.bound === null ? [] : [rowRule.partition(d.bound)]),
-      ];
-      const { bytes } = relation;
-      const list = groupRules(bytes, ofRows, d.uniques, edge.serverVersion >= TID_RANGES);
-      for (const rule of d.exclusions) list.push({ rules: [rule], part: null, bytes });
-      for (const key of d.keys) {
-        list.push({ rules: [key], part: null, bytes: bytes + (byOid.get(key.toOid)?.bytes ?? 0) });
-      }
-      groups.set(relation, list);
-    }
+    const byOid = new Map(tables.filter((r) => r.database === name).map((r) => [r.oid, r]));
+    await edge.sql(name, (database) =>
+      database.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
+        const text = value?.toString() ?? "{}";
+        const relation = byOid.get((JSON.parse(text) as DescribedRules).relation);
+        if (relation !== undefined) rules.set(relation, text);
+      }),
+    );
   });
-  return groups;
+  return rules;
 }
 
+/** What one unit each asks. Foreign keys of a partitioned table go with one of its partitions. */
+export function groupsOf(
+  text: string,
+  { bytes }: Pick<Relation, "bytes">,
+  canSplit: boolean,
+  bytesOf: (oid: string) => number = () => 0,
+): Group[] {
+  const d = JSON.parse(text) as DescribedRules;
+  const ofRows = [
+    ...(d.notNull ?? []).map(rowRule.notNull),
+    ...(d.checks ?? []).map((c) => rowRule.check(c.name, c.expression)),
+    ...(d.domains ?? []).map((c) => rowRule.domain(c.name, c.column, c.base, c.expression ?? null)),
+    ...(d.bound === undefined ? [] : [rowRule.partition(d.bound)]),
+  ];
+  const uniques = (d.uniques ?? []).map((u) => ({ ...u, predicate: u.predicate ?? null }));
+  return [
+    ...groupRules(bytes, ofRows, uniques, canSplit),
+    ...(d.exclusions ?? []).map((rule) => ({
+      rules: [{ ...rule, predicate: rule.predicate ?? null }],
+      part: null,
+      bytes,
+    })),
+    ...(d.keys ?? []).map((key) => {
+      const columns = key.columns.map((column) => ({ ...column, collation: column.collation ?? null }));
+      return { rules: [{ ...key, columns }], part: null, bytes: bytes + bytesOf(key.toOid) };
+    }),
+  ];
+}
+
+/** From here on PostgreSQL reads a part of a table without the rest. */
+export const canSplit = ({ serverVersion }: Pick<Edge, "serverVersion">) => serverVersion >= 140_000;
+
+/** Without what is null or empty. */
 const DESCRIBE = `
 WITH RECURSIVE tables AS (
   SELECT c.oid, c.relispartition, c.reltuples, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
@@ -122,21 +141,21 @@ keys AS (
    WHERE k.contype = 'f' AND k.convalidated AND k.conparentid = 0 AND coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false) = false
      AND fr.relkind IN ('r', 'p') AND tr.relkind IN ('r', 'p')
      AND fr.oid NOT IN (${HELD_RELATIONS}) AND tr.oid NOT IN (${HELD_RELATIONS}))
-SELECT json_build_object(
+SELECT json_strip_nulls(json_build_object(
   'relation', t.oid::text,
-  'notNull', (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute AS a
+  'notNull', (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute AS a
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped),
-  'checks', (SELECT coalesce(json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid))), '[]')
+  'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)))
                FROM pg_constraint AS k WHERE k.conrelid = t.oid AND k.contype = 'c' AND k.convalidated),
   -- It depends on the bounds of all partitions, and of those that its own table is in.
   'bound', CASE WHEN t.relispartition AND NOT EXISTS (
                   SELECT FROM pg_partition_ancestors(t.oid) AS a (oid) WHERE a.oid IN (${HELD_RELATIONS}))
                 THEN pg_get_partition_constraintdef(t.oid) END,
-  'domains', (SELECT coalesce(json_agg(json_build_object('name', r.name, 'column', a.attname, 'base', b.base,
-                                                         'expression', r.expression)), '[]')
+  'domains', (SELECT json_agg(json_build_object('name', r.name, 'column', a.attname, 'base', b.base,
+                                                         'expression', r.expression))
                 FROM pg_attribute AS a JOIN bases AS b ON b.domain = a.atttypid JOIN domain_rules AS r ON r.domain = a.atttypid
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
-  'uniques', (SELECT coalesce(json_agg(json_build_object(
+  'uniques', (SELECT json_agg(json_build_object(
                 'kind', 'unique', 'name', ic.relname, 'predicate', pg_get_expr(i.indpred, i.indrelid),
                 'nullsDistinct', NOT coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
                 'integer', i.indnkeyatts = 1 AND (SELECT oc.opcintype IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'oid'::regtype)
@@ -156,19 +175,19 @@ SELECT json_build_object(
                                   ORDER BY k.n)
                            FROM generate_series(1, i.indnkeyatts) AS k (n)
                            LEFT JOIN pg_collation AS co ON co.oid = i.indcollation[k.n - 1]
-                           LEFT JOIN pg_namespace AS cn ON cn.oid = co.collnamespace))), '[]')
+                           LEFT JOIN pg_namespace AS cn ON cn.oid = co.collnamespace)))
                 FROM pg_index AS i JOIN pg_class AS ic ON ic.oid = i.indexrelid JOIN pg_am AS am ON am.oid = ic.relam
                WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive
                  AND am.amname = 'btree'),
-  'exclusions', (SELECT coalesce(json_agg(json_build_object(
+  'exclusions', (SELECT json_agg(json_build_object(
                    'kind', 'exclusion', 'name', k.conname, 'predicate', pg_get_expr(i.indpred, i.indrelid),
                    'keys', (SELECT json_agg(json_build_object('expression', pg_get_indexdef(i.indexrelid, n.n::int, true),
                                      'operator', format('OPERATOR(%I.%s)', opn.nspname, op.oprname)) ORDER BY n.n)
                               FROM unnest(k.conexclop) WITH ORDINALITY AS n (operator, n)
-                              JOIN pg_operator AS op ON op.oid = n.operator JOIN pg_namespace AS opn ON opn.oid = op.oprnamespace))), '[]')
+                              JOIN pg_operator AS op ON op.oid = n.operator JOIN pg_namespace AS opn ON opn.oid = op.oprnamespace)))
                    FROM pg_constraint AS k JOIN pg_index AS i ON i.indexrelid = k.conindid
                   WHERE k.conrelid = t.oid AND k.contype = 'x' AND i.indisvalid),
-  'keys', (SELECT coalesce(json_agg(json_build_object(
+  'keys', (SELECT json_agg(json_build_object(
              'kind', 'foreign-key', 'name', k.conname, 'full', k.confmatchtype = 'f', 'toOid', k.confrelid::text,
              'from', CASE WHEN k.from_kind = 'p' THEN '' ELSE 'ONLY ' END || k.from_name,
              'to', CASE WHEN k.to_kind = 'p' THEN '' ELSE 'ONLY ' END || k.to_name,
@@ -186,6 +205,6 @@ SELECT json_build_object(
                            FROM unnest(k.conkey, k.confkey, k.conpfeqop) WITH ORDINALITY AS c (f, p, operator, n)
                            JOIN pg_attribute AS f ON f.attrelid = k.conrelid AND f.attnum = c.f
                            JOIN pg_attribute AS p ON p.attrelid = k.confrelid AND p.attnum = c.p
-                           JOIN pg_operator AS op ON op.oid = c.operator JOIN pg_namespace AS opn ON opn.oid = op.oprnamespace))), '[]')
+                           JOIN pg_operator AS op ON op.oid = c.operator JOIN pg_namespace AS opn ON opn.oid = op.oprnamespace)))
              FROM keys AS k WHERE k.at = t.oid)
-)::text AS rules FROM tables AS t`;
+))::text AS rules FROM tables AS t`;

@@ -1,20 +1,14 @@
 /** What the catalogs say of the rows is true of them: NOT NULL, CHECK, domains, partition bounds, unique, exclusion, foreign keys. */
 
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
-import {
-  describeFinding,
-  type Finding,
-  type FoundFacts,
-  judgeFindings,
-  type NotCovered,
-  sortOutcomes,
-} from "../findings.ts";
+import { describeFinding, type Finding, type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
 import { HELD, type Outcome } from "../pool.ts";
-import { type Relation, unitOf } from "../relations.ts";
-import { askTable, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
+import { byPlace, type Relation } from "../relations.ts";
+import { askTable, askTables, isOnePass, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
 import type { Rule } from "./constraint-questions.ts";
-import { describeRules } from "./constraint-rules.ts";
+import { canSplit, describeRules, type Group, groupsOf } from "./constraint-rules.ts";
 import { receiptCovers } from "./receipt-tables.ts";
+import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "./relation-units.ts";
 
 export interface ConstraintsFacts extends FoundFacts {
   violations: readonly (Violation & { database: string })[];
@@ -31,55 +25,84 @@ export const constraints: Check<ConstraintsFacts> = {
       (r) => (r.kind === "r" || r.kind === "m") && !r.system && r.populated,
     );
     const rules = await describeRules(edge, tables);
-    const asked = await Promise.all(
-      tables.flatMap((relation) =>
-        (rules.get(relation) ?? []).map(async (group) => {
-          const outcome = await edge.pool.run(unitOf(relation, group.bytes), (session) =>
-            askTable(session, relation, group),
-          );
-          return { relation, outcome };
-        }),
+    const bytesOf = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+    const groups = (table: Relation) =>
+      groupsOf(rules.get(table) ?? "", table, canSplit(edge), (oid) => bytesOf.get(`${table.database} ${oid}`) ?? 0);
+    const tally = new ConstraintTally();
+    const small: Relation[] = [];
+    const parts: Part[] = [];
+    for (const table of tables) {
+      if (rules.has(table)) {
+        const list = groups(table);
+        const [only] = list;
+        if (list.length === 1 && only !== undefined && isOnePass(only) && isSmall(table, only.bytes)) small.push(table);
+        else parts.push(...partsOf(table, list));
+      } else if (table.held) tally.add(table, { kind: "left-out", why: HELD });
+    }
+    const nthOf = (table: Relation, nth: number) => ({ relation: table, group: groups(table)[nth] as Group });
+    const way: Way<TableAnswer> = {
+      bytes: ({ bytes }) => bytes,
+      one: (session, table) => askTable(session, nthOf(table, 0)),
+      together: (session, list) =>
+        askTables(
+          session,
+          list.map((table) => nthOf(table, 0)),
+        ),
+    };
+    await Promise.all([
+      lookAtAll(edge, small, way, tally.add),
+      lookAtParts(
+        edge,
+        parts,
+        (session, { relations: [table], nth }) => askTable(session, nthOf(table, nth)),
+        tally.add,
       ),
-    );
-    const held = tables.filter((table) => !rules.has(table) && table.held);
-    return summarize([
-      ...asked,
-      ...held.map((relation) => ({ relation, outcome: { kind: "left-out" as const, why: HELD } })),
     ]);
+    return tally.facts();
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),
 };
 
-export function summarize(items: readonly { relation: Relation; outcome: Outcome<TableAnswer> }[]): ConstraintsFacts {
-  const violations: (Violation & { database: string })[] = [];
-  const unasked: NotCovered[] = [];
-  let constraints = 0;
-  for (const { relation, outcome } of items) {
-    if (outcome.kind !== "done") continue;
+export class ConstraintTally {
+  private readonly tally = new Tally<TableAnswer>(() => []);
+  private readonly found: { relation: Relation; violations: Violation[] }[] = [];
+  private readonly unasked: NotCovered[] = [];
+  private constraints = 0;
+
+  readonly add = (relation: Relation, ...outcomes: readonly Outcome<TableAnswer>[]): void => {
+    this.tally.add(relation, ...outcomes);
     const { database, name, bytes } = relation;
-    constraints += outcome.value.rules - outcome.value.unasked.length;
-    for (const violation of outcome.value.violations) {
-      const same = violations.find(
-        (v) => v.database === database && v.table === name && v.kind === violation.kind && v.name === violation.name,
-      );
-      if (same === undefined) violations.push({ ...violation, tids: [...violation.tids], database });
-      else {
-        same.count += violation.count;
-        same.tids = [...same.tids, ...violation.tids].slice(0, TIDS);
+    const violations: Violation[] = [];
+    for (const outcome of outcomes) {
+      if (outcome.kind !== "done") continue;
+      const { rules, unasked } = outcome.value;
+      this.constraints += rules - unasked.length;
+      this.unasked.push(...unasked.map((u) => ({ database, object: `${u.name} of ${name}`, bytes, why: u.why })));
+      for (const violation of outcome.value.violations) {
+        const same = violations.find((v) => v.kind === violation.kind && v.name === violation.name);
+        if (same === undefined) violations.push({ ...violation, tids: [...violation.tids] });
+        else {
+          same.count += violation.count;
+          same.tids = [...same.tids, ...violation.tids].slice(0, TIDS);
+        }
       }
     }
-    unasked.push(
-      ...outcome.value.unasked.map((u) => ({ database, object: `${u.name} of ${name}`, bytes, why: u.why })),
-    );
-  }
-  const sorted = sortOutcomes(items, () => []);
-  return {
-    ...sorted,
-    findings: [...sorted.findings, ...violations.map((v) => findingOf(v, v.database))],
-    notCovered: [...sorted.notCovered, ...unasked],
-    violations,
-    constraints,
+    if (violations.length > 0) this.found.push({ relation, violations });
   };
+
+  facts(): ConstraintsFacts {
+    const sorted = this.tally.sorted();
+    const violations = this.found
+      .sort((a, b) => byPlace(a.relation, b.relation))
+      .flatMap((f) => f.violations.map((v) => ({ ...v, database: f.relation.database })));
+    return {
+      ...sorted,
+      findings: [...sorted.findings, ...violations.map((v) => findingOf(v, v.database))],
+      notCovered: [...sorted.notCovered, ...this.unasked],
+      violations,
+      constraints: this.constraints,
+    };
+  }
 }
 
 const WHAT: Record<Rule["kind"], (v: Violation) => string> = {

@@ -3,10 +3,19 @@
 import { quoteLiteral } from "../../io/database.ts";
 import type { Check } from "../check.ts";
 import { describeFailure } from "../failure.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
+import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
 import type { Session } from "../pool.ts";
-import { type Relation, unitOf } from "../relations.ts";
-import { type BlockError, blocks, byHalves, lookAt, lookAtAll, regclasses } from "./relation-units.ts";
+import type { Relation } from "../relations.ts";
+import {
+  type BlockError,
+  blocks,
+  byHalves,
+  lookAtAll,
+  lookAtParts,
+  partsOf,
+  regclasses,
+  type Way,
+} from "./relation-units.ts";
 
 const BLOCK = 8192;
 /** 128 MB: small enough to share a big table among the sessions, big enough that asking costs nothing. */
@@ -34,34 +43,17 @@ export const heap: Check<FoundFacts> = {
   async collect(edge) {
     const relations = (await edge.relations()).filter(isHeap);
     const isBig = ({ bytes }: Relation) => rangesOf(bytes).length > 1;
-    const ranges = relations
-      .filter(isBig)
-      .flatMap((relation) =>
-        rangesOf(relation.bytes).map((range) =>
-          lookAt(edge, relation, unitOf(relation, range.bytes), (session) => verifyRange(session, relation, range)),
-        ),
-      );
-    const whole = lookAtAll<Seen>(
-      edge,
-      relations.filter((relation) => !isBig(relation)),
-      {
-        bytes: ({ bytes }) => bytes,
-        one: (session, relation) => verifyRange(session, relation, { first: 0, last: null, bytes: relation.bytes }),
-        together: async (session, small) => {
-          await session.need("amcheck");
-          const verify = "pg_temp.verify_heapam(relation, false, true, 'none', NULL, NULL)";
-          const messages = await session.query(
-            `SELECT FROM ${regclasses(small)} AS relation, LATERAL ${verify} AS v LIMIT 1`,
-          );
-          return messages.length === 0 ? small.map(() => ({ values: [], errors: [] })) : null;
-        },
-      },
-    );
-    const looked = [...(await Promise.all(ranges)).filter((l) => l !== null), ...(await whole)];
-    return sortOutcomes(looked, ({ values, errors }, relation) => [
+    const tally = new Tally<Seen>(({ values, errors }, relation) => [
       ...errors.map((error) => describeBlockError(relation, error)),
       ...values.map((message) => describeMessage(relation, message)),
     ]);
+    const parts = relations.filter(isBig).flatMap((relation) => partsOf(relation, rangesOf(relation.bytes)));
+    const small = relations.filter((relation) => !isBig(relation));
+    await Promise.all([
+      lookAtParts(edge, parts, (session, part) => verifyRange(session, part.relations[0], part), tally.add),
+      lookAtAll(edge, small, WAY, tally.add),
+    ]);
+    return tally.sorted();
   },
   judge(facts) {
     return judgeFindings("heap", facts, {
@@ -72,6 +64,20 @@ export const heap: Check<FoundFacts> = {
     });
   },
 };
+
+const WAY: Way<Seen> = {
+  bytes: ({ bytes }) => bytes,
+  one: (session, relation) => verifyRange(session, relation, { first: 0, last: null, bytes: relation.bytes }),
+  async together(session, small) {
+    await session.need("amcheck");
+    const verify = "pg_temp.verify_heapam(relation, false, true, 'none', NULL, NULL)";
+    const messages = await session.query(
+      `SELECT FROM ${regclasses(small)} AS relation, LATERAL ${verify} AS v LIMIT 1`,
+    );
+    return messages.length === 0 ? small.map(() => SOUND) : null;
+  },
+};
+const SOUND: Seen = { values: [], errors: [] };
 
 export const isHeap = ({ kind, method, persistence }: Relation) =>
   (kind === "r" || kind === "m" || kind === "t") && method === "heap" && persistence === "p";

@@ -29,17 +29,15 @@ export const indexAnswers: Check<IndexAnswersFacts> = {
       (r) => r.kind === "i" && r.valid && !r.system && r.populated && r.method !== "btree",
     );
     const described = await describeIndexes(edge, relations);
-    const items = await Promise.all(
-      relations.map(async (relation) => {
-        const index = described.get(relation);
-        const outcome: Outcome<IndexAnswer> =
-          index === undefined && !relation.held
-            ? { kind: "left-out", why: "it was dropped meanwhile" }
-            : await edge.pool.run(unitOf(relation), (session) =>
-                askIndex(session, index as Described, full, edge.statementTimeoutMs),
-              );
-        return { relation, outcome };
-      }),
+    const items: { relation: Relation; outcome: Outcome<IndexAnswer> }[] = [];
+    const isThere = (relation: Relation) => relation.held || described.has(relation);
+    for (const relation of relations.filter((r) => !isThere(r))) {
+      items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
+    }
+    await edge.pool.work(
+      relations.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
+      (session, { relation }) => askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
+      ({ relation }, outcome) => items.push({ relation, outcome }),
     );
     return summarize(items);
   },

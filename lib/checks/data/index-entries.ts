@@ -1,19 +1,8 @@
 /** Entries of indexes that lead nowhere, and rows that an index does not know: for each type of index, page by page. */
 
 import type { Check } from "../check.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
-import type { Outcome } from "../pool.ts";
-import type { Relation } from "../relations.ts";
-import { type PassItem, pagePass } from "./page-pass.ts";
-
-interface IndexValue {
-  findings: Finding[];
-  entries: number;
-}
-
-export interface IndexEntriesFacts extends FoundFacts {
-  entries: number;
-}
+import { judgeFindings } from "../findings.ts";
+import { type IndexEntriesFacts, pageFacts } from "./page-facts.ts";
 
 export const indexEntries: Check<IndexEntriesFacts> = {
   id: "index-entries",
@@ -21,7 +10,7 @@ export const indexEntries: Check<IndexEntriesFacts> = {
   levels: ["full"],
   stage: "data",
   async collect(edge) {
-    return indexFacts(await pagePass(edge));
+    return (await pageFacts(edge)).indexEntries();
   },
   judge(facts) {
     const judgement = judgeFindings("index-entries", facts, {
@@ -33,22 +22,3 @@ export const indexEntries: Check<IndexEntriesFacts> = {
     return { ...judgement, facts: { ...judgement.facts, entries: facts.entries } };
   },
 };
-
-export function indexFacts(items: readonly PassItem[]): IndexEntriesFacts {
-  let entries = 0;
-  const units = items.flatMap(({ indexes, outcome }) =>
-    indexes.map((relation): { relation: Relation; outcome: Outcome<IndexValue> } => {
-      if (outcome.kind !== "done") return { relation, outcome };
-      const of = outcome.value.indexes.find(({ oid }) => oid === relation.oid);
-      // Dropped or rebuilt since the list was made: there is another one now, or none.
-      if (of === undefined) return { relation, outcome: { kind: "left-out", why: "it went away meanwhile" } };
-      if (of.notCovered !== null) return { relation, outcome: { kind: "left-out", why: of.notCovered } };
-      const findings = of.problems.map(({ where, what }): Finding => {
-        return { database: relation.database, object: `index ${relation.name}`, where, what };
-      });
-      entries += of.entries;
-      return { relation, outcome: { kind: "done", value: { findings, entries: of.entries } } };
-    }),
-  );
-  return { ...sortOutcomes(units, ({ findings }) => findings), entries };
-}

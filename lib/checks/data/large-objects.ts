@@ -1,7 +1,8 @@
 /** Large objects: every page belongs to an object and has a size and a number that it can have. */
 
 import type { Check } from "../check.ts";
-import { type Coverage, type Finding, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
+import { type Coverage, type Finding, judgeFindings, type NotCovered, Tally } from "../findings.ts";
+import { unitOf } from "../relations.ts";
 
 export interface LargeObjectFacts {
   findings: Finding[];
@@ -30,16 +31,13 @@ export const largeObjects: Check<LargeObjectFacts> = {
   stage: "data",
   async collect(edge) {
     const relations = (await edge.relations()).filter((relation) => relation.oid === PAGES_OID && relation.bytes > 0);
-    const items = await Promise.all(
-      relations.map(async (relation) => ({
-        relation,
-        outcome: await edge.pool.run(
-          { database: relation.database, object: relation.name, bytes: relation.bytes, rank: relation.rank },
-          (session) => session.query<LargeObjectRow>(SQL),
-        ),
-      })),
+    const tally = new Tally<LargeObjectRow[]>((rows, { database }) => rows.map((row) => describeObject(database, row)));
+    await edge.pool.work(
+      relations.map((relation) => ({ ...unitOf(relation), relation, held: false })),
+      (session) => session.query<LargeObjectRow>(SQL),
+      ({ relation }, outcome) => tally.add(relation, outcome),
     );
-    return sortOutcomes(items, (rows, relation) => rows.map((row) => describeObject(relation.database, row)));
+    return tally.sorted();
   },
   judge: (facts) =>
     judgeFindings("large-objects", facts, {

@@ -6,11 +6,11 @@
 import { quoteLiteral } from "../../io/database.ts";
 import { type Check, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
+import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
 import type { Session } from "../pool.ts";
-import { type Relation, unitOf } from "../relations.ts";
+import type { Relation } from "../relations.ts";
 import { describeBlockError, isHeap, type Range, rangesOf } from "./heap.ts";
-import { type BlockError, byHalves, type Looked, lookAt, lookAtAll, regclasses } from "./relation-units.ts";
+import { type BlockError, byHalves, lookAtAll, lookAtParts, partsOf, regclasses, type Way } from "./relation-units.ts";
 
 /** 512 MB. */
 const RANGE_BLOCKS = 65_536;
@@ -34,6 +34,8 @@ interface Seen {
   bad: BadPage[];
 }
 
+const SOUND: Seen = { errors: [], bad: [] };
+
 export const pages: Check<FoundFacts> = {
   id: "pages",
   claim: "consistency",
@@ -43,28 +45,25 @@ export const pages: Check<FoundFacts> = {
     const server = await readServer(edge);
     const relations = await edge.relations();
     const rangesFor = (relation: Relation) => (isHeap(relation) ? [] : rangesOf(relation.bytes, RANGE_BLOCKS));
-    const big = relations.filter((relation) => rangesFor(relation).length > 1);
-    const rest = big.flatMap((relation) =>
-      rangesFor(relation)
-        .slice(1)
-        .map((range) =>
-          lookAt(edge, relation, unitOf(relation, range.bytes), async (session) => ({
-            errors: await readFork(session, relation, "main", range),
-            bad: [],
-          })),
-        ),
-    );
-    const first = lookAtAll<Seen>(edge, relations, {
+    const tally = new Tally<Seen>(({ errors, bad }, relation) => [
+      ...errors.map((error) => {
+        const finding = describeBlockError(relation, error);
+        return error.fork === "main" ? finding : { ...finding, where: `${error.fork} fork` };
+      }),
+      ...describeBadPages(bad, relation),
+    ]);
+    const look = async (session: Session, relation: Relation, range: Range | undefined): Promise<Seen> => {
+      const errors = range === undefined ? [] : await readFork(session, relation, "main", range);
+      if (range !== undefined && range.first > 0) return { errors, bad: [] };
+      if (relation.persistence === "u") {
+        errors.push(...(await readFork(session, relation, "init", { first: 0, last: null, bytes: 0 })));
+      }
+      return { errors, bad: hasMaps(relation) ? await readMaps(session, relation, server) : [] };
+    };
+    const way: Way<Seen> = {
       bytes: (relation) => rangesFor(relation)[0]?.bytes ?? 0,
-      one: async (session, relation) => {
-        const [range] = rangesFor(relation);
-        const errors = range === undefined ? [] : await readFork(session, relation, "main", range);
-        if (relation.persistence === "u") {
-          errors.push(...(await readFork(session, relation, "init", { first: 0, last: null, bytes: 0 })));
-        }
-        return { errors, bad: hasMaps(relation) ? await readMaps(session, relation, server) : [] };
-      },
-      together: async (session, small) => {
+      one: (session, relation) => look(session, relation, rangesFor(relation)[0]),
+      async together(session, small) {
         await session.need("pg_prewarm");
         await session.need("pageinspect");
         const read = (fork: string, which: readonly Relation[]) =>
@@ -83,17 +82,17 @@ export const pages: Check<FoundFacts> = {
           badMapPagesSql(small, server),
         ];
         const bad = await session.query(statements.join("; "));
-        return bad.length === 0 ? small.map(() => ({ errors: [], bad: [] })) : null;
+        return bad.length === 0 ? small.map(() => SOUND) : null;
       },
-    });
-    const looked: Looked<Seen>[] = [...(await Promise.all(rest)).filter((l) => l !== null), ...(await first)];
-    return sortOutcomes(looked, ({ errors, bad }, relation) => [
-      ...errors.map((error) => {
-        const finding = describeBlockError(relation, error);
-        return error.fork === "main" ? finding : { ...finding, where: `${error.fork} fork` };
-      }),
-      ...describeBadPages(bad, relation),
+    };
+    const isBig = (relation: Relation) => rangesFor(relation).length > 1;
+    const parts = relations.filter(isBig).flatMap((relation) => partsOf(relation, rangesFor(relation)));
+    const others = relations.filter((relation) => !isBig(relation));
+    await Promise.all([
+      lookAtParts(edge, parts, (session, part) => look(session, part.relations[0], part), tally.add),
+      lookAtAll(edge, others, way, tally.add),
     ]);
+    return tally.sorted();
   },
   judge(facts) {
     return judgeFindings("pages", facts, {

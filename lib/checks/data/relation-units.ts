@@ -6,77 +6,125 @@ import { isAway, isDamage } from "../failure.ts";
 import { type Outcome, type Session, ToolMissing, type Unit } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 
-export interface Looked<T> {
-  relation: Relation;
-  outcome: Outcome<T>;
-}
+/** Gets each relation once, with the outcomes of all its units; none when it is not there any more. */
+export type Settle<T> = (relation: Relation, ...outcomes: Outcome<T>[]) => void;
 
 /** Where a statement costs more than what it looks at, many relations share one. */
 const SMALL_BYTES = 1024 ** 2;
 const MOST_TOGETHER = 40;
 
+export const isSmall = (relation: Relation, bytes: number) => bytes <= SMALL_BYTES && !relation.held;
+
 export interface Way<T> {
   /** What will be read for a relation. */
   bytes(relation: Relation): number;
   one(session: Session, relation: Relation): Promise<T>;
+  /** See `Unit.always`. */
+  always?: boolean;
   /** With few statements, in their order. When it is null or fails, each is looked at by itself. */
   together(session: Session, relations: readonly Relation[]): Promise<readonly T[] | null>;
 }
 
-/** Every relation in a unit of the pool, small ones together; without those that were dropped meanwhile. */
-export async function lookAtAll<T>(edge: Edge, relations: readonly Relation[], way: Way<T>): Promise<Looked<T>[]> {
-  const isSmall = (relation: Relation) => way.bytes(relation) <= SMALL_BYTES && !relation.held;
-  const alone = relations.filter((relation) => !isSmall(relation));
-  const looked = await Promise.all([
-    ...alone.map((relation) =>
-      lookAt(edge, relation, unitOf(relation, way.bytes(relation)), (session) => way.one(session, relation)),
-    ),
-    ...batches(relations.filter(isSmall)).map((batch) => lookTogether(edge, batch, way)),
-  ]);
-  return looked.flat().filter((l) => l !== null);
-}
-
-/** As `Pool.run`; null when the relation is not there any more. */
-export async function lookAt<T>(
+/** Every relation in a unit of the pool, small ones together. */
+export async function lookAtAll<T>(
   edge: Edge,
-  relation: Relation,
-  unit: Unit,
-  use: (session: Session) => Promise<T>,
-): Promise<Looked<T> | null> {
-  const outcome = await edge.pool.run(unit, (session) => unlessGone(session, relation, use));
-  if (outcome.kind === "done" && outcome.value === null) return null;
-  return { relation, outcome: outcome as Outcome<T> };
+  relations: readonly Relation[],
+  way: Way<T>,
+  settle: Settle<T>,
+): Promise<void> {
+  const always = way.always === true;
+  const small = relations.filter((relation) => isSmall(relation, way.bytes(relation)));
+  const big = relations.filter((relation) => !isSmall(relation, way.bytes(relation)));
+  const units = [
+    ...big.map((relation) => ({ ...unitOf(relation, way.bytes(relation)), always, isBatch: false })),
+    ...batches(small).map((batch) => ({ ...batchOf(batch, way), always, isBatch: true })),
+  ];
+  await edge.pool.work(
+    units,
+    async (session, { isBatch, relations: of }): Promise<(Outcome<T> | null)[]> => {
+      if (isBatch) return lookTogether(session, of, way);
+      const [relation] = of as [Relation];
+      return [found(await unlessGone(session, relation, () => way.one(session, relation)))];
+    },
+    ({ relations: of }, outcome) => {
+      for (const [i, relation] of of.entries()) {
+        const its = outcome.kind === "done" ? (outcome.value[i] ?? null) : outcome;
+        if (its?.kind === "failed") edge.pool.proven.set(relation, false);
+        if (its !== null) settle(relation, its);
+      }
+    },
+  );
 }
 
-async function lookTogether<T>(edge: Edge, relations: readonly Relation[], way: Way<T>): Promise<Looked<T>[]> {
-  const [{ database, name: object, rank } = { database: "", name: "", rank: 0 }, ...others] = relations;
-  const bytes = relations.reduce((sum, relation) => sum + way.bytes(relation), 0);
-  const unit = { database, object, also: others.map(({ name }) => name), bytes, rank };
-  const outcome = await edge.pool.run(unit, async (session) => {
+/** A unit of a relation that has several. */
+export interface Part extends Unit {
+  relations: readonly [Relation];
+  /** Of its relation's, from 0. */
+  nth: number;
+  of: number;
+}
+
+export const partsOf = <P extends object>(relation: Relation, parts: readonly (P & { bytes: number })[]) =>
+  parts.map((part, nth) => ({
+    ...part,
+    ...unitOf(relation, part.bytes),
+    relations: [relation] as const,
+    nth,
+    of: parts.length,
+  }));
+
+/** Big relations in parts, which several sessions can share. */
+export async function lookAtParts<P extends Part, T>(
+  edge: Edge,
+  parts: readonly P[],
+  use: (session: Session, part: P) => Promise<T>,
+  settle: Settle<T>,
+): Promise<void> {
+  const begun = new Map<Relation, { left: number; outcomes: Outcome<T>[] }>();
+  await edge.pool.work(
+    parts,
+    (session, part) => unlessGone(session, part.relations[0], () => use(session, part)),
+    ({ relations: [relation], nth, of }, outcome) => {
+      const its = begun.get(relation) ?? { left: of, outcomes: [] };
+      begun.set(relation, its);
+      if (outcome.kind !== "done") its.outcomes[nth] = outcome;
+      else if (outcome.value !== null) its.outcomes[nth] = { kind: "done", value: outcome.value };
+      if (--its.left > 0) return;
+      begun.delete(relation);
+      // Parts of a relation that went away leave gaps.
+      settle(relation, ...Object.values(its.outcomes));
+    },
+  );
+}
+
+async function lookTogether<T>(
+  session: Session,
+  relations: readonly Relation[],
+  way: Way<T>,
+): Promise<(Outcome<T> | null)[]> {
+  try {
+    const values = await way.together(session, relations);
+    if (values !== null) return values.map((value) => ({ kind: "done", value }));
+  } catch (error) {
+    if (isAway(error) || error instanceof ToolMissing) throw error;
+  }
+  const outcomes: (Outcome<T> | null)[] = [];
+  for (const relation of relations) {
     try {
-      const values = await way.together(session, relations);
-      if (values !== null) {
-        return relations.map((relation, i): Looked<T> => {
-          return { relation, outcome: { kind: "done", value: values[i] as T } };
-        });
-      }
+      outcomes.push(found(await unlessGone(session, relation, () => way.one(session, relation))));
     } catch (error) {
-      if (isAway(error) || error instanceof ToolMissing) throw error;
+      if (isAway(error)) throw error;
+      outcomes.push({ kind: "failed", error });
     }
-    const looked: Looked<T>[] = [];
-    for (const relation of relations) {
-      try {
-        const value = await unlessGone(session, relation, () => way.one(session, relation));
-        if (value !== null) looked.push({ relation, outcome: { kind: "done", value } });
-      } catch (error) {
-        if (isAway(error)) throw error;
-        looked.push({ relation, outcome: { kind: "failed", error } });
-      }
-    }
-    return looked;
-  });
-  if (outcome.kind === "done") return outcome.value;
-  return relations.map((relation) => ({ relation, outcome }));
+  }
+  return outcomes;
+}
+
+const found = <T>(value: T | null): Outcome<T> | null => (value === null ? null : { kind: "done", value });
+
+function batchOf<T>(relations: readonly Relation[], way: Way<T>): Unit {
+  const { database = "", rank = 0 } = relations[0] ?? {};
+  return { database, relations, bytes: relations.reduce((sum, relation) => sum + way.bytes(relation), 0), rank };
 }
 
 function batches(relations: readonly Relation[]): Relation[][] {
@@ -98,9 +146,9 @@ function batches(relations: readonly Relation[]): Relation[][] {
 export const regclasses = (relations: readonly Relation[]) =>
   `unnest(ARRAY[${relations.map(({ name }) => quoteLiteral(name)).join(", ")}]::regclass[])`;
 
-async function unlessGone<T>(session: Session, relation: Relation, use: (session: Session) => Promise<T>) {
+async function unlessGone<T>(session: Session, relation: Relation, use: () => Promise<T>): Promise<T | null> {
   try {
-    return await use(session);
+    return await use();
   } catch (error) {
     // Another one may have its name by now, and be refused for reasons of its own.
     const ofServer = sqlState(error) !== undefined && !isAway(error);

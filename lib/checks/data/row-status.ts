@@ -5,15 +5,8 @@
 
 import type { Check } from "../check.ts";
 import { enumerate, plural } from "../check.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
-import type { Relation } from "../relations.ts";
-import { type PassItem, pagePass } from "./page-pass.ts";
-
-export interface RowStatusFacts extends FoundFacts {
-  zeroBlocks: { relation: Pick<Relation, "database" | "name">; blocks: readonly number[] }[];
-  /** Asked, and tables with more than were asked. */
-  multixacts: { asked: number; tablesWithMore: number };
-}
+import { judgeFindings } from "../findings.ts";
+import { pageFacts, type RowStatusFacts } from "./page-facts.ts";
 
 export const rowStatus: Check<RowStatusFacts> = {
   id: "row-status",
@@ -21,7 +14,7 @@ export const rowStatus: Check<RowStatusFacts> = {
   levels: ["full"],
   stage: "data",
   async collect(edge) {
-    return rowFacts(await pagePass(edge));
+    return (await pageFacts(edge)).rowStatus();
   },
   judge(facts) {
     const judgement = judgeFindings("row-status", facts, {
@@ -55,19 +48,3 @@ export const rowStatus: Check<RowStatusFacts> = {
     };
   },
 };
-
-export function rowFacts(items: readonly PassItem[]): RowStatusFacts {
-  let rows = 0;
-  const zeroBlocks: RowStatusFacts["zeroBlocks"] = [];
-  const multixacts = { asked: 0, tablesWithMore: 0 };
-  const sorted = sortOutcomes(items, (value, relation) => {
-    rows += value.rows.lines;
-    multixacts.asked += value.multixacts.asked;
-    if (value.multixacts.more) multixacts.tablesWithMore++;
-    if (value.zeroBlocks.length > 0) zeroBlocks.push({ relation, blocks: value.zeroBlocks });
-    return value.table.map(({ where, what }): Finding => {
-      return { database: relation.database, object: relation.name, where, what };
-    });
-  });
-  return { ...sorted, coverage: { ...sorted.coverage, rows }, zeroBlocks, multixacts };
-}

@@ -4,7 +4,7 @@ import { quoteLiteral } from "../../io/database.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
+import { type Finding, type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
 import { HELD, type Outcome } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 
@@ -58,58 +58,64 @@ export const sequences: Check<SequencesFacts> = {
         columns.set(sequence, [...(columns.get(sequence) ?? []), row]);
       }
     });
-    const items = await Promise.all(
-      found.map(async (relation) => {
-        const outcome = await edge.pool.run(unitOf(relation), async (session): Promise<SequenceAnswer> => {
-          const answer: SequenceAnswer = { state: null, columns: [], left: [] };
-          // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
-          for (const used of columns.get(relation) ?? []) {
-            if (held.has(`${relation.database} ${used.table}`)) {
-              answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
-              continue;
-            }
-            try {
-              const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
-              answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
-            } catch (error) {
-              // Damage of the table is found by the checks of tables, and their message says more.
-              if (!isDamage(error)) throw error;
-              answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
-            }
+    const tally = new SequenceTally();
+    await edge.pool.work(
+      found.map((relation) => ({ ...unitOf(relation), relation })),
+      async (session, { relation }): Promise<SequenceAnswer> => {
+        const answer: SequenceAnswer = { state: null, columns: [], left: [] };
+        // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
+        for (const used of columns.get(relation) ?? []) {
+          if (held.has(`${relation.database} ${used.table}`)) {
+            answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
+            continue;
           }
-          const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
-          if (row !== undefined) {
-            answer.state = {
-              rows: Number(row.rows),
-              last: row.last ?? null,
-              called: row.called === "true",
-              min: row.min ?? "",
-              max: row.max ?? "",
-              increment: row.increment ?? "1",
-              cycle: row.cycle === "true",
-            };
+          try {
+            const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
+            answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
+          } catch (error) {
+            // Damage of the table is found by the checks of tables, and their message says more.
+            if (!isDamage(error)) throw error;
+            answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
           }
-          return answer;
-        });
-        return { relation, outcome };
-      }),
+        }
+        const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
+        if (row !== undefined) {
+          answer.state = {
+            rows: Number(row.rows),
+            last: row.last ?? null,
+            called: row.called === "true",
+            min: row.min ?? "",
+            max: row.max ?? "",
+            increment: row.increment ?? "1",
+            cycle: row.cycle === "true",
+          };
+        }
+        return answer;
+      },
+      ({ relation }, outcome) => tally.add(relation, outcome),
     );
-    return summarize(items);
+    return tally.facts();
   },
   judge: judgeSequences,
 };
 
-export function summarize(items: readonly { relation: Relation; outcome: Outcome<SequenceAnswer> }[]): SequencesFacts {
-  const sorted = sortOutcomes(items, findingsOf);
-  const behind = items.flatMap(({ relation, outcome }) =>
-    outcome.kind === "done" ? behindOf(outcome.value, relation) : [],
-  );
-  const left = items.flatMap(({ relation: { database }, outcome }) =>
-    outcome.kind === "done"
-      ? outcome.value.left.map((l) => ({ database, object: l.column, bytes: 0, why: l.why }))
-      : [],
-  );
-  return { ...sorted, notCovered: [...sorted.notCovered, ...left], behind };
+export class SequenceTally {
+  private readonly tally = new Tally(findingsOf);
+  private readonly behind: SequencesFacts["behind"] = [];
+  private readonly left: NotCovered[] = [];
+
+  add(relation: Relation, outcome: Outcome<SequenceAnswer>): void {
+    this.tally.add(relation, outcome);
+    if (outcome.kind !== "done") return;
+    const { database } = relation;
+    this.behind.push(...behindOf(outcome.value, relation));
+    this.left.push(...outcome.value.left.map((l) => ({ database, object: l.column, bytes: 0, why: l.why })));
+  }
+
+  facts(): SequencesFacts {
+    const sorted = this.tally.sorted();
+    return { ...sorted, notCovered: [...sorted.notCovered, ...this.left], behind: this.behind };
+  }
 }
 
 export function findingsOf({ state }: SequenceAnswer, { database, name }: Relation): Finding[] {

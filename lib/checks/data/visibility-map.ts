@@ -2,11 +2,11 @@
 
 import { quoteLiteral } from "../../io/database.ts";
 import { type Check, plural } from "../check.ts";
-import { type Finding, type FoundFacts, judgeFindings, sortOutcomes } from "../findings.ts";
+import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
 import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
 import { isHeap } from "./heap.ts";
-import { blocks, lookAtAll, regclasses } from "./relation-units.ts";
+import { blocks, lookAtAll, regclasses, type Way } from "./relation-units.ts";
 
 /** `t_ctid` for a row, `block` for a promise about a block that the table does not have. */
 export interface Broken {
@@ -15,6 +15,7 @@ export interface Broken {
   item: string | null;
 }
 
+const NONE: Broken[] = [];
 const MOST_ROWS = 1000;
 
 export const visibilityMap: Check<FoundFacts> = {
@@ -24,13 +25,15 @@ export const visibilityMap: Check<FoundFacts> = {
   stage: "data",
   async collect(edge) {
     const relations = (await edge.relations()).filter((r) => isHeap(r) && r.otherBytes > 0);
-    const looked = await lookAtAll<Broken[]>(edge, relations, {
+    const tally = new Tally(describeBroken);
+    const way: Way<Broken[]> = {
       bytes: ({ bytes }) => bytes,
       one: look,
       together: async (session, small) =>
-        (await findBroken(session, small)).length === 0 ? small.map(() => []) : null,
-    });
-    return sortOutcomes(looked, describeBroken);
+        (await findBroken(session, small)).length === 0 ? small.map(() => NONE) : null,
+    };
+    await lookAtAll(edge, relations, way, tally.add);
+    return tally.sorted();
   },
   judge(facts) {
     return judgeFindings("visibility-map", facts, {

@@ -139,43 +139,27 @@ async function readFiles(
        FROM pg_control_init() AS i, pg_control_system() AS s`,
   );
   const geometry = { blockSize: Number(control.block_size), segmentBlocks: Number(control.segment_blocks) };
-  const relations = (await database.query<Record<string, string>>(RELATIONS, [cluster])).map(
-    (row): RelationFile => ({
-      oid: row.oid as string,
-      name: row.name as string,
-      kind: row.kind as string,
-      method: row.method ?? null,
-      unlogged: row.persistence === "u",
-      ready: row.ready === "true",
-      // Statistics can be imported since 18; an unlogged relation is emptied after a crash.
-      pages: serverVersion >= 180_000 || row.persistence === "u" || row.kind === "i" ? null : Number(row.pages),
-      path: row.path ?? null,
-    }),
-  );
-  const directories = [
-    ...new Set(relations.map((r) => r.path?.replace(/\/[^/]*$/, "")).filter((d) => d !== undefined)),
-  ];
-  const files = new Map<string, (number | undefined)[]>();
-  for (const directory of directories) {
-    const rows = await database.query<{ file: string; size: string }>(
-      `SELECT f.file, s.size::text AS size FROM pg_ls_dir(${quoteLiteral(directory)}, true, false) AS f(file)
-        CROSS JOIN LATERAL pg_stat_file(${quoteLiteral(directory)} || '/' || f.file, true) AS s
-        WHERE f.file ~ '^[0-9]+(_[a-z]+)?([.][0-9]{1,6})?$' AND s.size IS NOT NULL AND NOT s.isdir`,
-    );
-    for (const row of rows) {
-      const [file, segment = "0"] = row.file.split(".") as [string, string?];
-      const path = `${directory}/${file}`;
-      const sizes = files.get(path) ?? [];
-      files.set(path, sizes);
-      sizes[Number(segment)] = Number(row.size);
-    }
-  }
-  const answer = { findings: [] as Finding[], notes: [] as Finding[], counts: { relations: relations.length } };
-  for (const relation of relations) {
-    const judged = judgeRelation(await withTail(database, relation, files, geometry), files, geometry);
+  const answer = { findings: [] as Finding[], notes: [] as Finding[], counts: { relations: 0 } };
+  const tell = (relation: RelationFile, files: FileSizes) => {
+    const judged = judgeRelation(relation, files, geometry);
     answer.findings.push(...judged.findings.map((f) => ({ ...f, database: name })));
     answer.notes.push(...judged.notes.map((f) => ({ ...f, database: name })));
-  }
+  };
+  const torn: [RelationFile, FileSizes][] = [];
+  await database.bytes(`COPY (${filesSql(cluster)}) TO STDOUT (FORMAT binary)`, (value) => {
+    const row = JSON.parse(value?.toString() ?? "") as FileRow;
+    const { persistence, sizes, init, ...of } = row;
+    // Statistics can be imported since 18; an unlogged relation is emptied after a crash.
+    const pages = serverVersion >= 180_000 || persistence === "u" || of.kind === "i" ? null : of.pages;
+    const relation = { ...of, pages, unlogged: persistence === "u" };
+    const files = new Map<string, (number | undefined)[]>();
+    if (sizes !== null) files.set(relation.path ?? "", segmentsOf(sizes));
+    if (init !== null) files.set(`${relation.path}_init`, segmentsOf(init));
+    answer.counts.relations++;
+    if (tailOf(relation, files, geometry) === null) tell(relation, files);
+    else torn.push([relation, files]);
+  });
+  for (const [relation, files] of torn) tell(await withTail(database, relation, files, geometry), files);
   if (cluster) {
     const places = await database.query<Record<keyof Place, string>>(PLACES, [control.version_directory]);
     const judged = judgePlaces(places as unknown as Place[], String(Math.floor(serverVersion / 10_000)));
@@ -185,24 +169,46 @@ async function readFiles(
   return answer;
 }
 
-async function withTail(
-  database: Database,
-  relation: RelationFile,
-  files: FileSizes,
-  { blockSize }: Geometry,
-): Promise<RelationFile> {
-  const { path } = relation;
+/** Sizes by number of the segment. */
+type Segments = Readonly<Record<string, number>>;
+
+type FileRow = Omit<RelationFile, "unlogged" | "tail" | "pages"> & {
+  persistence: string;
+  pages: number;
+  sizes: Segments | null;
+  /** Of its initial fork. */
+  init: Segments | null;
+};
+
+function segmentsOf(sizes: Segments): (number | undefined)[] {
+  const segments: (number | undefined)[] = [];
+  for (const [segment, size] of Object.entries(sizes)) segments[Number(segment)] = size;
+  return segments;
+}
+
+/** Bytes behind the last whole block, and where they are; null when there are none. */
+function tailOf({ path }: RelationFile, files: FileSizes, { blockSize }: Geometry) {
   const sizes = path === null ? undefined : files.get(path);
-  if (path === null || sizes === undefined) return relation;
+  if (path === null || sizes === undefined) return null;
   const last = Math.max(
     sizes.findLastIndex((size) => (size ?? 0) > 0),
     0,
   );
-  const rest = (sizes[last] ?? 0) % blockSize;
-  if (rest === 0) return relation;
-  const file = quoteLiteral(segmentPath(path, last));
+  const size = sizes[last] ?? 0;
+  const bytes = size % blockSize;
+  return bytes === 0 ? null : { file: segmentPath(path, last), at: size - bytes, bytes };
+}
+
+async function withTail(
+  database: Database,
+  relation: RelationFile,
+  files: FileSizes,
+  geometry: Geometry,
+): Promise<RelationFile> {
+  const tail = tailOf(relation, files, geometry);
+  if (tail === null) return relation;
   const { filled } = await database.row<{ filled: string | null }>(
-    `SELECT (ltrim(encode(pg_read_binary_file(${file}, ${(sizes[last] as number) - rest}, ${rest}, true), 'hex'), '0')
+    `SELECT (ltrim(encode(pg_read_binary_file(${quoteLiteral(tail.file)}, ${tail.at}, ${tail.bytes}, true), 'hex'), '0')
              <> '')::text AS filled`,
   );
   return { ...relation, tail: filled === "true" ? "filled" : "empty" };
@@ -246,16 +252,30 @@ export function judgePlaces(places: readonly Place[], majorVersion: string) {
   return { findings, notes };
 }
 
-const RELATIONS = `
-SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind AS kind, a.amname AS method,
-       c.relpersistence AS persistence, coalesce(i.indisready AND i.indisvalid, true)::text AS ready, c.relpages::text AS pages,
-       pg_relation_filepath(c.oid) AS path
-  FROM pg_class AS c
-  LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
-  LEFT JOIN pg_am AS a ON a.oid = c.relam
-  LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
- WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence <> 't' AND (NOT c.relisshared OR $1)
- ORDER BY c.oid`;
+/** A row of JSON for each relation, with the sizes of its files: there may be very many of both. */
+const filesSql = (cluster: boolean) => `
+WITH relations AS MATERIALIZED (
+  SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind AS kind, a.amname AS method, c.relpersistence AS persistence,
+         coalesce(i.indisready AND i.indisvalid, true) AS ready, c.relpages AS pages, pg_relation_filepath(c.oid) AS path
+    FROM pg_class AS c
+    LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN pg_am AS a ON a.oid = c.relam
+    LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
+   WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence <> 't' AND (NOT c.relisshared OR ${cluster})),
+directories AS MATERIALIZED (
+  SELECT DISTINCT regexp_replace(path, '/[^/]*$', '') AS directory FROM relations WHERE path IS NOT NULL),
+files AS MATERIALIZED (
+  SELECT d.directory || '/' || split_part(f.file, '.', 1) AS path,
+         json_object_agg(coalesce(nullif(split_part(f.file, '.', 2), ''), '0'), s.size) AS sizes
+    FROM directories AS d
+   CROSS JOIN LATERAL pg_ls_dir(d.directory, true, false) AS f(file)
+   CROSS JOIN LATERAL pg_stat_file(d.directory || '/' || f.file, true) AS s
+   WHERE f.file ~ '^[0-9]+(_[a-z]+)?([.][0-9]{1,6})?$' AND s.size IS NOT NULL AND NOT s.isdir
+   GROUP BY 1)
+SELECT json_build_object('oid', r.oid::text, 'name', r.name, 'kind', r.kind, 'method', r.method, 'persistence', r.persistence,
+                         'ready', r.ready, 'pages', r.pages, 'path', r.path, 'sizes', f.sizes, 'init', i.sizes)::text
+  FROM relations AS r LEFT JOIN files AS f ON f.path = r.path LEFT JOIN files AS i ON i.path = r.path || '_init'
+ ORDER BY r.oid`;
 
 const PLACES = `
 SELECT 'database' AS kind, d.datname AS name, p.path,

@@ -5,36 +5,39 @@
 
 import type { Manifest } from "../../manifest/schema.ts";
 import {
-  type DataTable,
+  columnsSql,
+  type DigestOptions,
   digestRangesSql,
   listTables,
+  NO_COLUMNS,
   type RangeDigest,
+  readColumns,
   readRangeDigests,
   readRangeSql,
+  type TableSize,
 } from "../../manifest/table-data.ts";
 import type { Range } from "../../manifest/table-plan.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, plural } from "../check.ts";
-import { type Looked, lookAt } from "../data/relation-units.ts";
-import type { Edge } from "../edge.ts";
-import { type Finding, judgeFindings, type NotCovered, sortOutcomes } from "../findings.ts";
-import { type Relation, unitOf } from "../relations.ts";
+import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "../data/relation-units.ts";
+import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
+import type { Outcome, Session } from "../pool.ts";
+import type { Relation } from "../relations.ts";
 
-interface Read {
+/** What a unit read of its table. */
+export interface Read {
   rows: number;
-  /** Of the table, in the ranges that the receipt knows. */
-  comparedBlocks: number;
-  /** What the receipt knows of it; empty when it only was to be read. */
-  compared: { expected: Range & { count: number; digest: string }; found: RangeDigest }[];
+  /** Ranges that the receipt knows, with the rows that it knows of in them. */
+  compared: { ranges: number; rows: number; blocks: number };
+  findings: Finding[];
 }
 
-export interface TableDataFacts {
-  items: Looked<Read>[];
+export interface TableDataFacts extends FoundFacts {
+  compared: { ranges: number; rows: number; blocks: number };
   /** Of all tables here. */
   blocks: number;
   /** Tables of the receipt that are not here. */
   missing: { database: string; name: string }[];
-  notCovered: NotCovered[];
 }
 
 export const tableData: Check<TableDataFacts> = {
@@ -43,60 +46,85 @@ export const tableData: Check<TableDataFacts> = {
   levels: ["standard", "full"],
   stage: "data",
   async collect(edge) {
+    const { receipt, evidence } = edge.asked;
     const relations = await edge.relations();
     const isTable = ({ kind }: Relation) => kind === "r" || kind === "m";
     const byOid = new Map(relations.filter(isTable).map((r) => [`${r.database} ${r.oid}`, r]));
-    const names = await edge.databases();
-    const tables = (
-      await inParallel(names, edge.jobs, (name) => edge.sql(name, (database) => listTables(database, name)))
-    ).flat();
-    const known = new Map(
-      (edge.asked.receipt?.manifest.tables ?? []).map((t) => [JSON.stringify([t.database, t.name]), t]),
-    );
-    const jobs = tables.flatMap((table) => {
+    const unseen = new Map((receipt?.manifest.tables ?? []).map((t) => [JSON.stringify([t.database, t.name]), t]));
+    const parts: (Part & Planned)[] = [];
+    const small = new Map<Relation, Planned>();
+    let blocks = 0;
+    const plan = (table: TableSize) => {
       const relation = byOid.get(`${table.database} ${table.oid}`);
-      if (relation === undefined) return [];
-      const expected = known.get(JSON.stringify([table.database, table.name]))?.ranges ?? [];
-      return planUnits(table, expected).map((unit) => ({ table, relation, unit }));
+      // What nobody looked at must not count as being there.
+      if (relation === undefined) return;
+      const key = JSON.stringify([table.database, table.name]);
+      const units = planUnits(table, unseen.get(key)?.ranges ?? []).map((unit) => measure(unit, table));
+      unseen.delete(key);
+      blocks += table.blocks;
+      const [only] = units;
+      if (units.length === 1 && only !== undefined && rangesOf(only).length === 1 && isSmall(relation, only.bytes)) {
+        small.set(relation, only);
+      } else parts.push(...partsOf(relation, units));
+    };
+    const names = await edge.databases();
+    await inParallel(names, edge.jobs, async (name) => {
+      for (const table of await edge.sql(name, (database) => listTables(database, name))) plan(table);
     });
-    const looked = await Promise.all(jobs.map(({ table, relation, unit }) => readUnit(edge, table, relation, unit)));
-    const items = looked.filter((item) => item !== null);
-    // Listed as a relation too: what nobody looked at must not count as being there.
-    const seen = tables.filter((t) => byOid.has(`${t.database} ${t.oid}`));
-    const here = new Set(seen.map((t) => JSON.stringify([t.database, t.name])));
-    return {
-      items,
-      blocks: seen.reduce((sum, t) => sum + t.blocks, 0),
-      missing: [...known.values()].filter(
-        (t) => t.ranges.length > 0 && !here.has(JSON.stringify([t.database, t.name])),
+    const options =
+      receipt === null
+        ? null
+        : {
+            horizon: receipt.manifest.horizon,
+            seed: receipt.manifest.seed,
+            nextXid: evidence?.recovered?.next_xid ?? receipt.manifest.next_xid,
+          };
+    const read = (session: Session, of: readonly Asked[]) => readAll(session, of, options, edge.serverVersion);
+    const tally = new ReadTally();
+    const lookAtSmall = (kind: PlannedUnit["kind"]) => {
+      const ask = (relation: Relation): Asked => ({ relation, planned: small.get(relation) as Planned });
+      const way: Way<Read> = {
+        bytes: (relation) => small.get(relation)?.bytes ?? 0,
+        always: kind === "compare",
+        one: async (session, relation) => (await read(session, [ask(relation)]))[0] as Read,
+        together: (session, list) => read(session, list.map(ask)),
+      };
+      const tables = [...small].flatMap(([relation, planned]) => (planned.kind === kind ? [relation] : []));
+      return lookAtAll(edge, tables, way, tally.add);
+    };
+    await Promise.all([
+      lookAtParts(
+        edge,
+        parts,
+        async (session, part) => (await read(session, [{ relation: part.relations[0], planned: part }]))[0] as Read,
+        tally.add,
       ),
-      notCovered: relations
-        .filter((r) => isTable(r) && r.method !== "heap" && !r.system)
-        .map((r) => ({ database: r.database, object: r.name, bytes: r.bytes, why: `access method ${r.method}` })),
+      lookAtSmall("compare"),
+      lookAtSmall("read"),
+    ]);
+    const facts = tally.facts();
+    const others = relations
+      .filter((r) => isTable(r) && r.method !== "heap" && !r.system)
+      .map((r) => ({ database: r.database, object: r.name, bytes: r.bytes, why: `access method ${r.method}` }));
+    return {
+      ...facts,
+      blocks,
+      missing: [...unseen.values()].filter((t) => t.ranges.length > 0),
+      notCovered: [...others, ...facts.notCovered],
     };
   },
   judge(facts, { receipt }) {
-    const sorted = sortOutcomes(facts.items, findingsOf);
-    const reads = facts.items.flatMap(({ outcome }) => (outcome.kind === "done" ? [outcome.value] : []));
-    const rows = reads.reduce((sum, read) => sum + read.rows, 0);
-    const compared = reads.reduce((sum, read) => sum + read.compared.length, 0);
-    const comparedBlocks = reads.reduce((sum, read) => sum + read.comparedBlocks, 0);
-    const comparedRows = reads.reduce((sum, read) => sum + read.compared.reduce((n, c) => n + c.expected.count, 0), 0);
+    const { compared, coverage } = facts;
     const missing = facts.missing.map(({ database, name }) => ({ database, object: name, what: "is missing here" }));
     const judgement = judgeFindings(
       "table-data",
-      {
-        findings: [...missing, ...mergeNeighbours(sorted.findings)],
-        failed: sorted.failed,
-        notCovered: [...facts.notCovered, ...sorted.notCovered],
-        coverage: { ...sorted.coverage, rows },
-      },
+      { ...facts, findings: [...missing, ...mergeNeighbours(facts.findings)] },
       {
         good:
-          `${plural(rows, "row")} of ${plural(sorted.coverage.relations, "table")} read` +
+          `${plural(coverage.rows ?? 0, "row")} of ${plural(coverage.relations, "table")} read` +
           (receipt === null
             ? ""
-            : `; ${plural(comparedRows, "row")} in ${plural(compared, "block range")} as on the source`),
+            : `; ${plural(compared.rows, "row")} in ${plural(compared.ranges, "block range")} as on the source`),
         meaning:
           "rows that cannot be read, or are not those that the source had at the target: restore an older backup set to this " +
           "target, and see what pgbackrest verify says about this one",
@@ -112,9 +140,9 @@ export const tableData: Check<TableDataFacts> = {
           ...(receipt === null
             ? {}
             : {
-                compared_ranges: compared,
-                compared_rows: comparedRows,
-                compared_blocks: comparedBlocks,
+                compared_ranges: compared.ranges,
+                compared_rows: compared.rows,
+                compared_blocks: compared.blocks,
                 of_blocks: facts.blocks,
                 moved_ranges: moved,
               }),
@@ -124,15 +152,50 @@ export const tableData: Check<TableDataFacts> = {
   },
 };
 
+export class ReadTally {
+  private readonly tally = new Tally<Read>(({ findings }) => findings);
+  private rows = 0;
+  private readonly compared = { ranges: 0, rows: 0, blocks: 0 };
+
+  readonly add = (relation: Relation, ...outcomes: readonly Outcome<Read>[]): void => {
+    this.tally.add(relation, ...outcomes);
+    for (const outcome of outcomes) {
+      if (outcome.kind !== "done") continue;
+      const { rows, compared } = outcome.value;
+      this.rows += rows;
+      this.compared.ranges += compared.ranges;
+      this.compared.rows += compared.rows;
+      this.compared.blocks += compared.blocks;
+    }
+  };
+
+  facts(): FoundFacts & Pick<TableDataFacts, "compared"> {
+    const sorted = this.tally.sorted();
+    return { ...sorted, coverage: { ...sorted.coverage, rows: this.rows }, compared: this.compared };
+  }
+}
+
 type Expected = Manifest["tables"][number]["ranges"];
 
 type PlannedUnit = { kind: "compare"; ranges: Expected } | { kind: "read"; range: Range };
+
+type Planned = PlannedUnit & { blocks: number; bytes: number; always: boolean };
+
+const rangesOf = (unit: PlannedUnit): Range[] =>
+  unit.kind === "read" ? [unit.range] : unit.ranges.map(([from, to]) => ({ from, to }));
+
+/** With TOAST in proportion. */
+function measure(unit: PlannedUnit, table: TableSize): Planned {
+  const blocks = rangesOf(unit).reduce((sum, { from, to }) => sum + Math.max(0, (to ?? table.blocks) - from), 0);
+  const bytes = table.blocks === 0 ? 0 : Math.round((blocks / table.blocks) * table.bytes);
+  return { ...unit, blocks, bytes, always: unit.kind === "compare" };
+}
 
 /** 32 MB: large enough to be cheap to ask, small enough for two cores to share. */
 const UNIT_BLOCKS = 4096;
 
 /** The receipt's ranges in groups, and everything between them. */
-export function planUnits(table: Pick<DataTable, "blocks">, expected: Expected): PlannedUnit[] {
+export function planUnits(table: Pick<TableSize, "blocks">, expected: Expected): PlannedUnit[] {
   const sorted = [...expected].sort((a, b) => a[0] - b[0]);
   const units: PlannedUnit[] = [];
   let group: Expected = [];
@@ -163,33 +226,55 @@ export function planUnits(table: Pick<DataTable, "blocks">, expected: Expected):
   return units;
 }
 
-async function readUnit(
-  edge: Edge,
-  table: DataTable,
-  relation: Relation,
-  unit: PlannedUnit,
-): Promise<Looked<Read> | null> {
-  const { asked } = edge;
-  const manifest = asked.receipt?.manifest;
-  const ranges: Range[] = unit.kind === "read" ? [unit.range] : unit.ranges.map(([from, to]) => ({ from, to }));
-  const blocks = ranges.reduce((sum, { from, to }) => sum + Math.max(0, (to ?? table.blocks) - from), 0);
-  const share = table.blocks === 0 ? 0 : (blocks / table.blocks) * table.bytes;
-  const of = { ...unitOf(relation, Math.round(share)), always: unit.kind === "compare" };
-  return await lookAt(edge, relation, of, async (session) => {
-    if (unit.kind === "read" || manifest === undefined) {
-      const sql = readRangeSql(table, ranges[0] as Range, edge.serverVersion);
-      const [row] = await session.query(`${SETTINGS}; ${sql}`);
-      return { rows: Number(row?.count), comparedBlocks: 0, compared: [] };
-    }
-    const nextXid = asked.evidence?.recovered?.next_xid ?? manifest.next_xid;
-    const sql = digestRangesSql(table, ranges, { horizon: manifest.horizon, seed: manifest.seed, nextXid });
-    const found = readRangeDigests(ranges, await session.query(`${SETTINGS}; ${sql}`));
-    const compared = unit.ranges.map(([from, to, count, digest], i) => ({
-      expected: { from, to, count, digest },
-      found: found[i] as RangeDigest,
-    }));
-    return { rows: compared.reduce((sum, c) => sum + c.found.count, 0), comparedBlocks: blocks, compared };
+interface Asked {
+  relation: Relation;
+  planned: Planned;
+}
+
+/** One unit, or units of one range each in one statement; an answer for each. */
+async function readAll(
+  session: Session,
+  of: readonly Asked[],
+  options: DigestOptions | null,
+  serverVersion: number,
+): Promise<Read[]> {
+  const columns = readColumns(await session.query(columnsSql(of.map(({ relation }) => relation.oid))));
+  const sqlOf = ({ relation: { oid, name }, planned }: Asked) => {
+    const table = { name, ...(columns.get(oid) ?? NO_COLUMNS) };
+    const ranges = rangesOf(planned);
+    return planned.kind === "compare" && options !== null
+      ? digestRangesSql(table, ranges, options)
+      : readRangeSql(table, ranges[0] as Range, serverVersion);
+  };
+  const [first, ...others] = of.map(sqlOf);
+  const sql = others.length === 0 ? first : inOneStatement([first as string, ...others]);
+  const found = readRangeDigests(
+    of.flatMap(({ planned }) => rangesOf(planned)),
+    await session.query(`${SETTINGS}; ${sql}`),
+  );
+  return of.map(({ relation, planned }) => {
+    const its = found.splice(0, rangesOf(planned).length);
+    const rows = its.reduce((sum, { count }) => sum + count, 0);
+    return planned.kind === "read"
+      ? { rows, compared: { ranges: 0, rows: 0, blocks: 0 }, findings: [] }
+      : { rows, ...compare(relation, planned, its) };
   });
+}
+
+/** Of questions with one row each. */
+const inOneStatement = (questions: readonly string[]) =>
+  `${questions.map((sql, n) => `SELECT ${n} AS n, answer.* FROM (${sql}) AS answer`).join(" UNION ALL ")} ORDER BY n`;
+
+/** What the source had, against what is here. */
+export function compare(
+  relation: Relation,
+  { ranges, blocks }: { ranges: Expected; blocks: number },
+  found: readonly RangeDigest[],
+): Omit<Read, "rows"> {
+  return {
+    compared: { ranges: ranges.length, rows: ranges.reduce((sum, [, , count]) => sum + count, 0), blocks },
+    findings: found.flatMap((digest, i) => findingsOf(relation, ranges[i] as Expected[number], digest)),
+  };
 }
 
 /** As on the source, where text of values is digested; and only TID range scans, not one of the whole table for each. */
@@ -199,31 +284,23 @@ const SETTINGS = [
   "quote_all_identifiers = off", "enable_seqscan = off", "jit = off",
 ].map((setting) => `SET LOCAL ${setting}`).join("; "); // biome-ignore format: a list
 
-function findingsOf(read: Read, relation: Relation): Finding[] {
-  const { database, name: object } = relation;
-  return read.compared.flatMap(({ expected, found }) => {
-    const where = describeBlocks(expected);
-    const findings: Finding[] = [];
-    if (found.count !== expected.count) {
-      findings.push({
-        database,
-        object,
-        where,
-        what: `${plural(found.count, "row")}, on the source ${expected.count}`,
-      });
-    } else if (found.digest !== expected.digest) {
-      findings.push({
-        database,
-        object,
-        where,
-        what: `${plural(found.count, "row")} as on the source, with other values`,
-      });
-    }
-    if (found.newer > 0) {
-      findings.push({ database, object, where, what: `${plural(found.newer, "row")} written after the promotion` });
-    }
-    return findings;
-  });
+function findingsOf(
+  { database, name: object }: Relation,
+  [from, to, count, digest]: Expected[number],
+  found: RangeDigest,
+): Finding[] {
+  const where = describeBlocks({ from, to });
+  const findings: Finding[] = [];
+  if (found.count !== count) {
+    findings.push({ database, object, where, what: `${plural(found.count, "row")}, on the source ${count}` });
+  } else if (found.digest !== digest) {
+    const what = `${plural(found.count, "row")} as on the source, with other values`;
+    findings.push({ database, object, where, what });
+  }
+  if (found.newer > 0) {
+    findings.push({ database, object, where, what: `${plural(found.newer, "row")} written after the promotion` });
+  }
+  return findings;
 }
 
 const describeBlocks = ({ from, to }: Range) => (to === null ? `blocks from ${from}` : `blocks ${from} to ${to - 1}`);

@@ -1,15 +1,20 @@
 import { describe, expect, test } from "vitest";
-import type { Violation } from "../../../lib/checks/data/constraint-ask.ts";
+import type { TableAnswer, Violation } from "../../../lib/checks/data/constraint-ask.ts";
 import { orphans, rowRule, rowsPass, type UniqueRule } from "../../../lib/checks/data/constraint-questions.ts";
 import { groupRules } from "../../../lib/checks/data/constraint-rules.ts";
-import { judgeConstraints, summarize } from "../../../lib/checks/data/constraints.ts";
+import { ConstraintTally, judgeConstraints } from "../../../lib/checks/data/constraints.ts";
 import { receiptCovers } from "../../../lib/checks/data/receipt-tables.ts";
+import type { Outcome } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 import type { Receipt } from "../../../lib/mark/receipt.ts";
 
 const relation = { database: "app", name: "public.t", bytes: 8192 } as Relation;
-const facts = (...violations: Violation[]) =>
-  summarize([{ relation, outcome: { kind: "done", value: { rules: 2, violations, unasked: [] } } }]);
+function factsOf(...outcomes: Outcome<TableAnswer>[]) {
+  const tally = new ConstraintTally();
+  tally.add(relation, ...outcomes);
+  return tally.facts();
+}
+const facts = (...violations: Violation[]) => factsOf({ kind: "done", value: { rules: 2, violations, unasked: [] } });
 const violation = (kind: Violation["kind"]): Violation => ({
   kind,
   name: "c",
@@ -38,7 +43,7 @@ describe("judgement", () => {
   });
   test("a constraint that cannot be evaluated is not covered", () => {
     const value = { rules: 1, violations: [], unasked: [{ name: "c", why: "no function f" }] };
-    const judged = judgeConstraints(summarize([{ relation, outcome: { kind: "done", value } }]));
+    const judged = judgeConstraints(factsOf({ kind: "done", value }));
     expect(judged.facts).toMatchObject({ not_covered_relations: 1 });
   });
 });
@@ -130,12 +135,9 @@ describe("rows that table-data compares with the source's", () => {
   });
   test("parts of a table are one finding", () => {
     const done = (count: number) => ({
-      relation,
-      outcome: {
-        kind: "done" as const,
-        value: { rules: 1, violations: [{ ...violation("not-null"), count }], unasked: [] },
-      },
+      kind: "done" as const,
+      value: { rules: 1, violations: [{ ...violation("not-null"), count }], unasked: [] },
     });
-    expect(summarize([done(2), done(3)])).toMatchObject({ violations: [{ count: 5 }], findings: [{}] });
+    expect(factsOf(done(2), done(3))).toMatchObject({ violations: [{ count: 5 }], findings: [{}] });
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { manifest, queries, sequenceValues } from "../../../lib/checks/source/manifest.ts";
 import type { Snapshot } from "../../../lib/manifest/manifest.ts";
+import { answersOf } from "../manifest/answers.ts";
 import { asked, emptyManifest, receipt } from "./asked.ts";
 
 const answers = (change: Partial<Snapshot> = {}): { answers: Snapshot } => ({
@@ -30,11 +31,13 @@ describe("manifest", () => {
         {
           database: "app",
           question: "tables",
-          objects: new Map(
-            Object.entries(objects).map(([name, digest]) => [
-              name,
-              { digest, version: "", old: true, calm: true, object: name },
-            ]),
+          objects: answersOf(
+            Object.fromEntries(
+              Object.entries(objects).map(([name, digest]) => [
+                name,
+                { digest, version: "", old: true, calm: true, object: name },
+              ]),
+            ),
           ),
           ...(sqlState === undefined ? {} : { problem: { sqlState, message: "no" } }),
         },

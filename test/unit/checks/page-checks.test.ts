@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { indexEntries, indexFacts } from "../../../lib/checks/data/index-entries.ts";
+import { indexEntries } from "../../../lib/checks/data/index-entries.ts";
+import { PageFacts } from "../../../lib/checks/data/page-facts.ts";
 import type { PassItem } from "../../../lib/checks/data/page-pass.ts";
 import type { TablePages } from "../../../lib/checks/data/page-table.ts";
-import { rowFacts, rowStatus } from "../../../lib/checks/data/row-status.ts";
+import { rowStatus } from "../../../lib/checks/data/row-status.ts";
 import type { Outcome } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 import { asked } from "./asked.ts";
@@ -20,6 +21,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   bytes: 8192,
   otherBytes: 0,
   of: null,
+  indexes: [],
   valid: true,
   populated: true,
   fixedKeys: false,
@@ -43,8 +45,14 @@ const done = (change: Partial<TablePages>) => pass({ kind: "done", value: { ...s
 const index = (change: Partial<TablePages["indexes"][number]>) =>
   done({ indexes: [{ ...(sound.indexes[0] as TablePages["indexes"][number]), ...change }] });
 
+function factsOf(items: PassItem[]): PageFacts {
+  const facts = new PageFacts();
+  for (const item of items) facts.add(item);
+  return facts;
+}
+
 describe("index-entries", () => {
-  const judge = (items: PassItem[]) => indexEntries.judge(indexFacts(items), { ...asked, level: "full" });
+  const judge = (items: PassItem[]) => indexEntries.judge(factsOf(items).indexEntries(), { ...asked, level: "full" });
 
   test("passes with the indexes as coverage", () => {
     expect(judge(done({}))).toMatchObject({
@@ -76,7 +84,7 @@ describe("index-entries", () => {
 });
 
 describe("row-status", () => {
-  const judge = (items: PassItem[]) => rowStatus.judge(rowFacts(items), { ...asked, level: "full" });
+  const judge = (items: PassItem[]) => rowStatus.judge(factsOf(items).rowStatus(), { ...asked, level: "full" });
 
   test("passes with the rows as coverage", () => {
     expect(judge(done({}))).toMatchObject({

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { Pool, type PoolOptions, ToolMissing, type Unit } from "../../../lib/checks/pool.ts";
+import type { Relation } from "../../../lib/checks/relations.ts";
 import type { Database } from "../../../lib/io/database.ts";
 
 const never = new AbortController().signal;
@@ -23,11 +24,18 @@ function server(answer: (sql: string, database: string) => void = () => {}) {
 const poolWith = (options: Partial<PoolOptions> = {}) =>
   new Pool({ jobs: 1, budgetMs: null, signal: never, open: server().open, ...options });
 
-const provenBy = (pool: Pool) => [...pool.objects].filter(([, done]) => done).map(([key]) => key);
+const provenBy = (pool: Pool) => [...pool.proven].filter(([, done]) => done).map(([{ name }]) => name);
 
-const unit = (object: string, more: Partial<Unit> = {}): Unit => ({
+const relations = new Map<string, Relation>();
+function relation(name: string): Relation {
+  const known = relations.get(name) ?? ({ database: "a", name } as Relation);
+  relations.set(name, known);
+  return known;
+}
+
+const unit = (name: string, more: Partial<Unit> = {}): Unit => ({
   database: "a",
-  object,
+  relations: [relation(name)],
   bytes: 1,
   rank: 0,
   ...more,
@@ -35,7 +43,7 @@ const unit = (object: string, more: Partial<Unit> = {}): Unit => ({
 
 async function order(pool: Pool, units: Unit[]): Promise<string[]> {
   const seen: string[] = [];
-  await Promise.all(units.map((u) => pool.run(u, async () => void seen.push(u.object))));
+  await Promise.all(units.map((u) => pool.run(u, async () => void seen.push(u.relations[0]?.name ?? ""))));
   return seen;
 }
 
@@ -95,7 +103,7 @@ test("a spent budget leaves out what need not be done", async () => {
   ]);
   expect(must.kind).toBe("done");
   expect(other).toEqual({ kind: "left-out", why: "the budget was spent" });
-  expect(provenBy(pool)).toEqual(['["a","must"]']);
+  expect(provenBy(pool)).toEqual(["must"]);
 });
 
 test("a unit that fails leaves the session to the next, and its object unproven", async () => {
@@ -106,7 +114,7 @@ test("a unit that fails leaves the session to the next, and its object unproven"
   const outcomes = await Promise.all([
     pool.run(unit("t"), () => Promise.reject(bad)),
     pool.run(unit("t"), async () => 1),
-    pool.run(unit("u", { also: ["v"] }), async () => 2),
+    pool.run(unit("u", { relations: [relation("u"), relation("v")] }), async () => 2),
   ]);
   expect(outcomes).toEqual([
     { kind: "failed", error: bad },
@@ -114,7 +122,7 @@ test("a unit that fails leaves the session to the next, and its object unproven"
     { kind: "done", value: 2 },
   ]);
   expect(opened).toEqual(["a"]);
-  expect(provenBy(pool)).toEqual(['["a","u"]', '["a","v"]']);
+  expect(provenBy(pool)).toEqual(["u", "v"]);
   expect(failures).toEqual([bad]);
 });
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { judgeSequences, type SequenceState, summarize } from "../../../lib/checks/data/sequences.ts";
+import { judgeSequences, type SequenceState, SequenceTally } from "../../../lib/checks/data/sequences.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 
 const relation = { database: "app", name: "public.s", bytes: 8192 } as Relation;
@@ -24,5 +24,7 @@ test.each([
   ["not in pg_sequence", null, null, "fail"],
 ] as const)("%s", (_, given, furthest, status) => {
   const value = { state: given, columns: [{ table: "public.t", column: "id", furthest }], left: [] };
-  expect(judgeSequences(summarize([{ relation, outcome: { kind: "done", value } }])).status).toBe(status);
+  const tally = new SequenceTally();
+  tally.add(relation, { kind: "done", value });
+  expect(judgeSequences(tally.facts()).status).toBe(status);
 });

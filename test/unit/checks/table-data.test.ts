@@ -1,6 +1,16 @@
 import { describe, expect, test } from "vitest";
+import type { Outcome } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
-import { mergeNeighbours, planUnits, type TableDataFacts, tableData } from "../../../lib/checks/source/table-data.ts";
+import {
+  compare,
+  mergeNeighbours,
+  planUnits,
+  type Read,
+  ReadTally,
+  type TableDataFacts,
+  tableData,
+} from "../../../lib/checks/source/table-data.ts";
+import type { RangeDigest } from "../../../lib/manifest/table-data.ts";
 import { asked } from "./asked.ts";
 
 const relation: Relation = {
@@ -16,6 +26,7 @@ const relation: Relation = {
   bytes: 8192 * 300,
   otherBytes: 0,
   of: null,
+  indexes: [],
   valid: true,
   populated: true,
   fixedKeys: false,
@@ -24,31 +35,24 @@ const relation: Relation = {
   rank: 0,
 };
 
-const facts = (
-  change: Partial<TableDataFacts> = {},
-  found = { count: 10, digest: "a", unsettled: 0, newer: 0 },
-): TableDataFacts => ({
-  items: [
-    {
-      relation,
-      outcome: {
-        kind: "done",
-        value: {
-          rows: 10,
-          comparedBlocks: 128,
-          compared: [
-            { expected: { from: 128, to: 256, count: 10, digest: "a" }, found: { from: 128, to: 256, ...found } },
-          ],
-        },
-      },
-    },
-    { relation, outcome: { kind: "done", value: { rows: 90, comparedBlocks: 0, compared: [] } } },
-  ],
-  blocks: 512,
-  missing: [],
-  notCovered: [],
-  ...change,
-});
+type Facts = Pick<TableDataFacts, "blocks" | "missing"> & { found: Partial<RangeDigest>; last: Outcome<Read> };
+
+/** A table in two parts: a range that the receipt knows, and the rest. */
+function facts({ found, last, ...change }: Partial<Facts> = {}): TableDataFacts {
+  const digest: RangeDigest = { from: 128, to: 256, count: 10, digest: "a", unsettled: 0, newer: 0, ...found };
+  const compared = compare(relation, { ranges: [[128, 256, 10, "a"]], blocks: 128 }, [digest]);
+  const rest = { rows: 90, compared: { ranges: 0, rows: 0, blocks: 0 }, findings: [] };
+  const tally = new ReadTally();
+  tally.add(relation, { kind: "done", value: { rows: 10, ...compared } }, { kind: "done", value: rest });
+  if (last !== undefined) tally.add({ ...relation, name: "shop.big", oid: "16500" }, last);
+  return { ...tally.facts(), blocks: 512, missing: [], ...change };
+}
+
+function only(outcome: Outcome<Read>): TableDataFacts {
+  const tally = new ReadTally();
+  tally.add(relation, outcome);
+  return { ...tally.facts(), blocks: 512, missing: [] };
+}
 
 describe("table-data", () => {
   test("says how many rows were read, and how many of them are certainly the source's", () => {
@@ -83,7 +87,7 @@ describe("table-data", () => {
       "app: shop.orders (blocks 128 to 255): 1 row written after the promotion",
     ],
   ])("%o fails with database, table and blocks", (found, sentence) => {
-    expect(tableData.judge(facts({}, found), asked)).toMatchObject({
+    expect(tableData.judge(facts({ found }), asked)).toMatchObject({
       status: "fail",
       summary: `1 finding: ${sentence}`,
     });
@@ -95,21 +99,17 @@ describe("table-data", () => {
   });
 
   test("rows that cannot be read are damage or could not run, as PostgreSQL says", () => {
-    const failing = (code: string) =>
-      facts({ items: [{ relation, outcome: { kind: "failed", error: Object.assign(new Error("no"), { code }) } }] });
+    const failing = (code: string) => only({ kind: "failed", error: Object.assign(new Error("no"), { code }) });
     expect(tableData.judge(failing("XX001"), asked).status).toBe("fail");
     expect(tableData.judge(failing("57014"), asked).status).toBe("unverified");
   });
 
   test("what the budget left out is no pass for it", () => {
-    const left = {
-      relation: { ...relation, name: "shop.big" },
-      outcome: { kind: "left-out" as const, why: "the budget was spent" },
-    };
-    const judged = tableData.judge(facts({ items: [...facts().items, left] }), asked);
+    const left = { kind: "left-out" as const, why: "the budget was spent" };
+    const judged = tableData.judge(facts({ last: left }), asked);
     expect(judged).toMatchObject({ status: "pass", coverage: { "table-data": { relations: 1, of_relations: 2 } } });
     expect(judged.summary).toContain("1 relation not covered: the budget was spent");
-    expect(tableData.judge(facts({ items: [left] }), asked).status).toBe("skipped");
+    expect(tableData.judge(only(left), asked).status).toBe("skipped");
   });
 });
 

@@ -63,8 +63,11 @@ const RECEIPT: Receipt = {
   queries: [{ name: "orders", database: "app", sql: "SELECT 1" }],
 };
 
+/** Without what unpacks it. */
+const plain = (receipt: Receipt) => JSON.parse(JSON.stringify(receipt));
+
 test("a receipt survives being written and read, to the microsecond", () => {
-  expect(parseReceipt(formatReceipt(RECEIPT), "r.json")).toEqual(RECEIPT);
+  expect(plain(parseReceipt(formatReceipt(RECEIPT), "r.json"))).toEqual(RECEIPT);
 });
 
 test("a large one is packed, so that it fits into a ConfigMap, and reads the same", () => {
@@ -76,7 +79,7 @@ test("a large one is packed, so that it fits into a ConfigMap, and reads the sam
   const text = formatReceipt(large);
   expect(text.length).toBeLessThan(1024 ** 2);
   expect(text.length).toBeLessThan(JSON.stringify(large).length / 4);
-  expect(parseReceipt(text, "r.json")).toEqual(large);
+  expect(plain(parseReceipt(text, "r.json"))).toEqual(large);
 });
 
 test.each([

@@ -16,6 +16,7 @@ const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
   bytes: 1000,
   otherBytes: 0,
   of: null,
+  indexes: [],
   valid: true,
   populated: true,
   fixedKeys: false,
@@ -24,29 +25,20 @@ const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
   rank: 0,
   ...change,
 });
-const index = (name: string, of: string) => relation(name, { kind: "i", method: "btree", of, bytes: 100 });
+const index = (name: string, of: Relation) => relation(name, { kind: "i", method: "btree", of, bytes: 100 });
 const key = (object: string) => objectKey({ database: "app", object });
 const NOW = new Date("2026-11-23T10:00:00Z");
 
-const relations = [
-  relation("orders"),
-  index("orders_pkey", "orders"),
-  relation("items"),
-  index("items_pkey", "items"),
-  relation("log"),
-];
+const orders = relation("orders");
+const items = relation("items");
+const relations = [orders, index("orders_pkey", orders), items, index("items_pkey", items), relation("log")];
 
 test("a table is proven with its indexes, and the rest keeps the day on which it was proven before", () => {
   const coverage = coverageOf({
     outcomes: [],
     level: "standard",
     relations,
-    proven: new Map([
-      [key("orders"), true],
-      [key("orders_pkey"), true],
-      [key("items"), true],
-      [key("items_pkey"), false],
-    ]),
+    proven: new Map(relations.slice(0, 4).map((r) => [r, r.name !== "items_pkey"])),
     ledger: { [key("log")]: "2026-11-20T10:00:00.000Z", [key("gone")]: "2026-11-20T10:00:00.000Z" },
     now: NOW,
   });
@@ -67,14 +59,9 @@ test("what an earlier report says is used as far as it can be read", () => {
 });
 
 test("never proven goes before proven long ago before proven lately, and of those the newest changed first", () => {
+  const busy = relation("busy", { changedAt: 20 });
   const ranked = rankRelations(
-    [
-      relation("lately"),
-      relation("long-ago"),
-      relation("quiet", { changedAt: 10 }),
-      relation("busy", { changedAt: 20 }),
-      index("busy_pkey", "busy"),
-    ],
+    [relation("lately"), relation("long-ago"), relation("quiet", { changedAt: 10 }), busy, index("busy_pkey", busy)],
     { [key("lately")]: "2026-11-22", [key("long-ago")]: "2026-11-01" },
     (r) => key(r.name),
   );
