@@ -27,12 +27,15 @@ let log: ReturnType<typeof fakeLog>;
 let journal: ReturnType<typeof fakeJournal>;
 let services: Service[];
 let children: ChildProcess[];
+/** Lines of all programs. */
+let said: string[];
 
 beforeEach(() => {
   log = fakeLog();
   journal = fakeJournal();
   services = [];
   children = [];
+  said = [];
 });
 afterEach(async () => {
   for (const service of services) service.kill("SIGKILL");
@@ -49,7 +52,12 @@ function open(
     journal: change.journal ?? journal,
     launch(job, onLine) {
       const [file = "", ...args] = typeof command === "function" ? command(job) : command;
-      const service = startService(file, args, { onLine });
+      const service = startService(file, args, {
+        onLine(line) {
+          said.push(line);
+          onLine(line);
+        },
+      });
       services.push(service);
       return service;
     },
@@ -303,8 +311,7 @@ describe("cancelling", () => {
   test("waits until it has really ended", async () => {
     const jobs = await open(stubborn(300));
     const { label } = jobs.start(BACKUP).job;
-    await until(() => jobs.find(label)?.status === "RUNNING");
-    await later(400);
+    await until(() => said.includes("ready"));
     const cancelled = jobs.cancel(label);
     await later(50);
     expect(jobs.find(label)?.status).toBe("RUNNING");
