@@ -23,8 +23,6 @@ export interface UniqueRule {
   integer: boolean;
   /** Only columns, of all rows of a table that is mostly all-visible: the index gives them in order, without the table. */
   ordered: boolean;
-  /** As the statistics have it. */
-  tableRows: number;
   /** False when the index has a notion of equality that GROUP BY does not have. */
   usual: boolean;
 }
@@ -103,20 +101,17 @@ export function rowsPass(
   return `SELECT ${["count(*)::text AS rows", ...counts, ...keys].join(", ")} FROM ONLY ${table} WHERE ${within(part)}`;
 }
 
-/** Up to here sorting integers costs less than to read the index. */
-const SORTED_ROWS = 5_000_000;
-
 /**
  * Equal keys have equal hashes; keys that only have equal hashes make it look for nothing. Duplicates are neighbours in an
  * index, unless it lacks one of them, and then its keys are fewer than the rows of the table.
  */
 function differentKeys(table: string, rule: UniqueRule, filter: string): string {
   const list = rule.keys.join(", ");
-  if (rule.integer && rule.nullsDistinct && (!rule.ordered || rule.tableRows <= SORTED_ROWS)) {
+  if (!rule.ordered) {
     // An expression that no index has: PostgreSQL 16 would read the whole table in an index's order.
-    return `count(DISTINCT (${list})::int8 # 0::int8)${filter}`;
+    const integer = rule.integer && rule.nullsDistinct;
+    return `count(DISTINCT ${integer ? `(${list})::int8 # 0::int8` : `hash_record_extended(ROW(${list}), 0)`})${filter}`;
   }
-  if (!rule.ordered) return `count(DISTINCT hash_record_extended(ROW(${list}), 0))${filter}`;
   const names = rule.keys.map((_, i) => `patroni_restore_k${i}`);
   const keys = rule.keys.map((key, i) => `${key} AS ${names[i]}`).join(", ");
   const present = rule.nullsDistinct ? ` FILTER (WHERE num_nulls(${names.join(", ")}) = 0)` : "";

@@ -110,7 +110,7 @@ export const canSplit = ({ serverVersion }: Pick<Edge, "serverVersion">) => serv
 /** Without what is null or empty. */
 const DESCRIBE = `
 WITH RECURSIVE tables AS (
-  SELECT c.oid, c.relispartition, c.reltuples, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
+  SELECT c.oid, c.relispartition, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace <> 'pg_catalog'::regnamespace
      AND c.relnamespace <> 'pg_toast'::regnamespace AND c.oid NOT IN (${HELD_RELATIONS})),
 -- Domains over domains: each with the constraints of all.
@@ -162,7 +162,6 @@ SELECT json_strip_nulls(json_build_object(
                                                     FROM pg_opclass AS oc WHERE oc.oid = i.indclass[0]),
                 'ordered', t.all_visible AND i.indpred IS NULL
                            AND 0 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]),
-                'tableRows', t.reltuples,
                 'usual', (SELECT bool_and(EXISTS (
                     SELECT FROM pg_amop AS own JOIN pg_amop AS usual ON usual.amopopr = own.amopopr
                       JOIN pg_opclass AS d ON d.opcfamily = usual.amopfamily

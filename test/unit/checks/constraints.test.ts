@@ -58,7 +58,6 @@ describe("statements", () => {
     usual: true,
     integer: true,
     ordered: false,
-    tableRows: 10,
   };
   test("one pass for all conditions on a row", () => {
     expect(rowsPass("public.t", [rowRule.notNull('a"b'), rowRule.check("c", "x > 0")])).toBe(
@@ -68,11 +67,11 @@ describe("statements", () => {
   });
   test("keys are counted as they are, by the index or by hash, whatever is cheapest", () => {
     const sql = (rule: Partial<UniqueRule>) => rowsPass("t", [], [{ ...unique, ...rule }]);
-    expect(sql({ ordered: true })).toContain("count(DISTINCT (a)::int8");
+    expect(sql({})).toContain("count(DISTINCT (a)::int8");
     expect(sql({ nullsDistinct: false })).toContain("hash_record_extended(ROW(a), 0)");
+    expect(sql({ integer: false })).toContain("hash_record_extended(ROW(a), 0)");
+    expect(sql({ ordered: true })).toContain("GROUP BY a");
     expect(sql({ integer: false, ordered: true })).toContain("GROUP BY a");
-    expect(sql({ ordered: true, tableRows: 1e9 })).toContain("GROUP BY a");
-    expect(sql({ ordered: false, tableRows: 1e9 })).toContain("count(DISTINCT (a)::int8");
   });
   test("a big table in parts, but what all rows are needed for", () => {
     const rule = rowRule.notNull("a");
