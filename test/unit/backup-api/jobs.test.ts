@@ -53,9 +53,9 @@ function open(
     launch(job, onLine) {
       const [file = "", ...args] = typeof command === "function" ? command(job) : command;
       const service = startService(file, args, {
-        onLine(line) {
+        onLine(line, from) {
           said.push(line);
-          onLine(line);
+          onLine(line, from);
         },
       });
       services.push(service);
