@@ -2,8 +2,8 @@
 
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 
-/** What repeats is most of it; more work would save little. */
-const LEVEL = 1;
+/** What repeats is most of it; more work, or more memory for it, would save little. */
+const OPTIONS = { level: 1, memLevel: 6 };
 
 export class Packed<T> {
   private readonly bytes: Buffer;
@@ -17,12 +17,38 @@ export class Packed<T> {
   }
 
   static ofJson<T>(json: Buffer): Packed<T> {
-    return new Packed<T>(deflateRawSync(json, { level: LEVEL }));
+    // A copy, because what zlib gives is the beginning of a larger piece of memory.
+    return new Packed<T>(Buffer.from(deflateRawSync(json, OPTIONS)));
   }
 
   /** Made anew each time. */
   read(): T {
     return JSON.parse(inflateRawSync(this.bytes).toString()) as T;
+  }
+}
+
+const TOGETHER = 64;
+
+/** A list that only grows, and of which neighbours are looked at together. */
+export class PackedTexts {
+  private readonly packed: Packed<string[]>[] = [];
+  private open: string[] = [];
+  private last: { chunk: number; texts: string[] } | undefined;
+
+  /** Returns its number. */
+  add(text: string): number {
+    const number = this.packed.length * TOGETHER + this.open.push(text) - 1;
+    if (this.open.length === TOGETHER) {
+      this.packed.push(Packed.of(this.open));
+      this.open = [];
+    }
+    return number;
+  }
+
+  get(number: number): string {
+    const chunk = Math.floor(number / TOGETHER);
+    if (this.last?.chunk !== chunk) this.last = { chunk, texts: this.packed[chunk]?.read() ?? this.open };
+    return this.last.texts[number % TOGETHER] as string;
   }
 }
 

@@ -98,8 +98,6 @@ export class Pool {
   private doneBytes = 0;
   private totalBytes = 0;
   private readonly options: PoolOptions;
-  /** Whether every unit of it so far was done. */
-  readonly proven = new Map<Relation, boolean>();
 
   constructor(options: PoolOptions) {
     this.options = options;
@@ -116,7 +114,7 @@ export class Pool {
     signal.throwIfAborted();
     const begun = units.filter((unit) => unit.held !== true);
     for (const unit of units.filter(({ held }) => held === true)) {
-      for (const relation of unit.relations) this.proven.set(relation, false);
+      for (const relation of unit.relations) relation.proven = false;
       each(unit, { kind: "left-out", why: HELD });
     }
     if (begun.length === 0) return;
@@ -156,9 +154,7 @@ export class Pool {
 
   private note({ relations, bytes }: Unit, outcome: Outcome<unknown>): void {
     if (outcome.kind === "failed") this.options.onFailure?.(outcome.error);
-    for (const relation of relations) {
-      this.proven.set(relation, (this.proven.get(relation) ?? true) && outcome.kind === "done");
-    }
+    for (const relation of relations) relation.proven = relation.proven !== false && outcome.kind === "done";
     this.doneBytes += bytes;
     const { doneBytes, totalBytes } = this;
     this.options.onProgress?.({ doneBytes, totalBytes, object: relations[0]?.name ?? "" });

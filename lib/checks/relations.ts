@@ -40,6 +40,8 @@ export interface Relation {
   changedAt: number;
   /** At level standard: lower goes first. Never proven before proven long ago; of those the newest changed first. */
   rank: number;
+  /** Whether all that was begun of it was done; null when nothing was. Set while the checks run. */
+  proven: boolean | null;
 }
 
 /** When each relation was last proven, from an earlier report: by `objectKey`, ISO time. */
@@ -86,6 +88,7 @@ class StoredRelation implements Relation {
   readonly otherBytes: number;
   readonly changedAt: number;
   rank = 0;
+  proven: boolean | null = null;
   of: StoredRelation | null = null;
   private readonly shape: Kind;
   private readonly number: number;

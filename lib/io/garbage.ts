@@ -11,7 +11,7 @@ const MEGABYTE = 1024 ** 2;
 /** Resident memory from which on it is worth the work: an ordinary run stays below. */
 const ENOUGH = 110 * MEGABYTE;
 /** Not again before there is that much more than the last time. */
-const MORE = 10 * MEGABYTE;
+const MORE = 16 * MEGABYTE;
 const EVERY_MS = 100;
 
 /** Until the process ends, without keeping it from that. */

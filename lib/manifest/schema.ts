@@ -117,6 +117,18 @@ export class PackedQuestion implements ManifestQuestion {
   }
 }
 
+/** The same, of which what is long is unpacked whenever it is asked for. */
+export function packManifest(manifest: Manifest): Manifest {
+  const tables = Packed.of(manifest.tables);
+  return {
+    ...manifest,
+    objects: manifest.objects.map(PackedQuestion.of),
+    get tables() {
+      return tables.read();
+    },
+  };
+}
+
 export async function mergeSnapshots(
   basis: Basis,
   first: Snapshot,

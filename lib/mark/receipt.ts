@@ -3,7 +3,7 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { z } from "zod";
 import { RestoreError } from "../errors.ts";
-import { type Manifest, manifestSchema, PackedQuestion } from "../manifest/schema.ts";
+import { type Manifest, manifestSchema, PackedQuestion, packManifest } from "../manifest/schema.ts";
 import { formatSize } from "../units.ts";
 
 /** 2: the manifest object by object, with tables by block range. */
@@ -108,8 +108,7 @@ export function parseReceipt(text: string, path: string): Receipt {
   }
   const parsed = receiptSchema.safeParse(json);
   if (parsed.success) {
-    const { manifest } = parsed.data;
-    return { ...parsed.data, manifest: { ...manifest, objects: manifest.objects.map(PackedQuestion.of) } };
+    return { ...parsed.data, manifest: packManifest(parsed.data.manifest) };
   }
   const issue = parsed.error.issues[0];
   throw new RestoreError(
@@ -123,26 +122,29 @@ function unpack(json: unknown): unknown {
   const manifest = (json as { manifest?: unknown } | null)?.manifest;
   const packed = (manifest as { gzip?: unknown } | null | undefined)?.gzip;
   if (typeof packed !== "string") return json;
-  return { ...(json as object), manifest: JSON.parse(gunzipSync(Buffer.from(packed, "base64")).toString("utf8")) };
+  return {
+    ...(json as object),
+    manifest: JSON.parse(gunzipSync(Buffer.from(packed, "base64"), { chunkSize: PIECE_LENGTH }).toString("utf8")),
+  };
 }
 
 /** How much of the source stood still, and how much was looked at. */
-export function measureManifest(manifest: Manifest) {
+export function measureManifest({ objects, tables }: Manifest) {
   const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
   const blockBytes = 8192;
   return {
-    objects: sum(manifest.objects.map((o) => PackedQuestion.of(o).digests.length)),
-    objectsMoved: sum(manifest.objects.map((o) => o.moved.length)),
-    tables: manifest.tables.length,
-    ranges: sum(manifest.tables.map((t) => t.ranges.length)),
-    rangesMoved: sum(manifest.tables.map((t) => t.moved)),
-    rows: sum(manifest.tables.flatMap((t) => t.ranges.map(([, , count]) => count))),
+    objects: sum(objects.map((o) => PackedQuestion.of(o).digests.length)),
+    objectsMoved: sum(objects.map((o) => o.moved.length)),
+    tables: tables.length,
+    ranges: sum(tables.map((t) => t.ranges.length)),
+    rangesMoved: sum(tables.map((t) => t.moved)),
+    rows: sum(tables.flatMap((t) => t.ranges.map(([, , count]) => count))),
     bytes: sum(
-      manifest.tables.flatMap((t) =>
+      tables.flatMap((t) =>
         t.ranges.map(([from, to]) => Math.max(0, Math.min(to ?? t.blocks, t.blocks) - from) * blockBytes),
       ),
     ),
-    allBytes: sum(manifest.tables.map((t) => t.blocks * blockBytes)),
+    allBytes: sum(tables.map((t) => t.blocks * blockBytes)),
   };
 }
 

@@ -10,8 +10,6 @@ export interface CoverageInput {
   level: CheckLevel;
   /** Empty at a level that looks at no relation. */
   relations: readonly Relation[];
-  /** Whether every check finished what it began of it; nothing of those that no check looked at. */
-  proven: ReadonlyMap<Relation, boolean>;
   ledger: Ledger;
   now: Date;
 }
@@ -45,16 +43,15 @@ function describeLeft({ id, facts }: CheckResult): string[] {
 }
 
 /** A table is proven with its indexes and TOAST, or it is not. */
-function totalOf({ relations, proven, ledger, now }: CoverageInput) {
+function totalOf({ relations, ledger, now }: CoverageInput) {
   const groups = new Map<Relation, { bytes: number; done: boolean; asked: boolean }>();
   for (const relation of relations) {
     const leader = leaderOf(relation);
     const group = groups.get(leader) ?? { bytes: 0, done: true, asked: false };
-    const done = proven.get(relation);
     groups.set(leader, {
       bytes: group.bytes + relation.bytes,
-      done: group.done && done !== false,
-      asked: group.asked || done !== undefined,
+      done: group.done && relation.proven !== false,
+      asked: group.asked || relation.proven !== null,
     });
   }
   const tables = [...groups].filter(([table]) => !table.system && ["r", "m"].includes(table.kind));

@@ -140,7 +140,6 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
       outcomes,
       level: input.level,
       relations: input.level === "quick" ? [] : await edge.relations().catch(() => []),
-      proven: edge.pool.proven,
       ledger: input.ledger,
       now: new Date(),
     }),

@@ -1,6 +1,7 @@
 /** Which constraints there are, from the catalogs, in groups that one unit asks. */
 
 import { HELD_RELATIONS } from "../../manifest/question.ts";
+import { PackedTexts } from "../../packed.ts";
 import { inParallel } from "../../parallel.ts";
 import type { Edge } from "../edge.ts";
 import type { Relation } from "../relations.ts";
@@ -59,20 +60,36 @@ interface DescribedRules {
 }
 type DescribedColumn = Omit<ForeignKeyRule["columns"][number], "collation"> & { collation?: string };
 
-/** By table, as text: of very many tables that is much less than what is made of it, which only its unit needs. */
-export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<Map<Relation, string>> {
-  const rules = new Map<Relation, string>();
+/** Of many tables; a table's are made anew whenever they are asked for. */
+export class DescribedTables {
+  private readonly texts = new PackedTexts();
+  private readonly numbers = new Map<Relation, number>();
+
+  add(table: Relation, rules: string): void {
+    this.numbers.set(table, this.texts.add(rules));
+  }
+  has(table: Relation): boolean {
+    return this.numbers.has(table);
+  }
+  /** JSON of DescribedRules. */
+  get(table: Relation): string {
+    return this.texts.get(this.numbers.get(table) as number);
+  }
+}
+
+export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<DescribedTables> {
+  const described = new DescribedTables();
   await inParallel([...new Set(tables.map((r) => r.database))], edge.jobs, async (name) => {
     const byOid = new Map(tables.filter((r) => r.database === name).map((r) => [r.oid, r]));
     await edge.sql(name, (database) =>
       database.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
         const text = value?.toString() ?? "{}";
-        const relation = byOid.get((JSON.parse(text) as DescribedRules).relation);
-        if (relation !== undefined) rules.set(relation, text);
+        const table = byOid.get((JSON.parse(text) as DescribedRules).relation);
+        if (table !== undefined) described.add(table, text);
       }),
     );
   });
-  return rules;
+  return described;
 }
 
 /** What one unit each asks. Foreign keys of a partitioned table go with one of its partitions. */

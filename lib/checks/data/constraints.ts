@@ -1,12 +1,13 @@
 /** What the catalogs say of the rows is true of them: NOT NULL, CHECK, domains, partition bounds, unique, exclusion, foreign keys. */
 
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
+import type { Edge } from "../edge.ts";
 import { describeFinding, type Finding, type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
 import { HELD, type Outcome } from "../pool.ts";
 import { byPlace, type Relation } from "../relations.ts";
 import { askTable, askTables, isOnePass, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
 import type { Rule } from "./constraint-questions.ts";
-import { canSplit, describeRules, type Group, groupsOf } from "./constraint-rules.ts";
+import { canSplit, type DescribedTables, describeRules, type Group, groupsOf } from "./constraint-rules.ts";
 import { receiptCovers } from "./receipt-tables.ts";
 import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "./relation-units.ts";
 
@@ -25,21 +26,12 @@ export const constraints: Check<ConstraintsFacts> = {
       (r) => (r.kind === "r" || r.kind === "m") && !r.system && r.populated,
     );
     const rules = await describeRules(edge, tables);
-    const bytesOf = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
-    const groups = (table: Relation) =>
-      groupsOf(rules.get(table) ?? "", table, canSplit(edge), (oid) => bytesOf.get(`${table.database} ${oid}`) ?? 0);
     const tally = new ConstraintTally();
-    const small: Relation[] = [];
-    const parts: Part[] = [];
-    for (const table of tables) {
-      if (rules.has(table)) {
-        const list = groups(table);
-        const [only] = list;
-        if (list.length === 1 && only !== undefined && isOnePass(only) && isSmall(table, only.bytes)) small.push(table);
-        else parts.push(...partsOf(table, list));
-      } else if (table.held) tally.add(table, { kind: "left-out", why: HELD });
-    }
-    const nthOf = (table: Relation, nth: number) => ({ relation: table, group: groups(table)[nth] as Group });
+    const { small, parts, held } = planTables(edge, tables, rules);
+    for (const table of held) tally.add(table, { kind: "left-out", why: HELD });
+    const nthOf = (relation: Relation, nth: number) => {
+      return { relation, group: groupsOf(rules.get(relation), relation, canSplit(edge))[nth] as Group };
+    };
     const way: Way<TableAnswer> = {
       bytes: ({ bytes }) => bytes,
       one: (session, table) => askTable(session, nthOf(table, 0)),
@@ -62,6 +54,28 @@ export const constraints: Check<ConstraintsFacts> = {
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),
 };
+
+/** Small tables whose constraints one pass answers, and the parts of all others. */
+function planTables(edge: Edge, tables: readonly Relation[], rules: DescribedTables) {
+  const bytesOf = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+  const small: Relation[] = [];
+  const parts: Part[] = [];
+  for (const table of tables.filter((t) => rules.has(t))) {
+    const bytesOfOther = (oid: string) => bytesOf.get(`${table.database} ${oid}`) ?? 0;
+    const groups = groupsOf(rules.get(table), table, canSplit(edge), bytesOfOther);
+    const [only] = groups;
+    const isOne = groups.length === 1 && only !== undefined && isOnePass(only);
+    if (isOne && isSmall(table, only.bytes)) small.push(table);
+    else
+      parts.push(
+        ...partsOf(
+          table,
+          groups.map(({ bytes }) => ({ bytes })),
+        ),
+      );
+  }
+  return { small, parts, held: tables.filter((table) => !rules.has(table) && table.held) };
+}
 
 export class ConstraintTally {
   private readonly tally = new Tally<TableAnswer>(() => []);

@@ -49,7 +49,7 @@ export async function lookAtAll<T>(
     ({ relations: of }, outcome) => {
       for (const [i, relation] of of.entries()) {
         const its = outcome.kind === "done" ? (outcome.value[i] ?? null) : outcome;
-        if (its?.kind === "failed") edge.pool.proven.set(relation, false);
+        if (its?.kind === "failed") relation.proven = false;
         if (its !== null) settle(relation, its);
       }
     },

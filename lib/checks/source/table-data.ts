@@ -20,6 +20,7 @@ import type { Range } from "../../manifest/table-plan.ts";
 import { inParallel } from "../../parallel.ts";
 import { type Check, plural } from "../check.ts";
 import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "../data/relation-units.ts";
+import type { Edge } from "../edge.ts";
 import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
 import type { Outcome, Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
@@ -48,29 +49,7 @@ export const tableData: Check<TableDataFacts> = {
   async collect(edge) {
     const { receipt, evidence } = edge.asked;
     const relations = await edge.relations();
-    const isTable = ({ kind }: Relation) => kind === "r" || kind === "m";
-    const byOid = new Map(relations.filter(isTable).map((r) => [`${r.database} ${r.oid}`, r]));
-    const unseen = new Map((receipt?.manifest.tables ?? []).map((t) => [JSON.stringify([t.database, t.name]), t]));
-    const parts: (Part & Planned)[] = [];
-    const small = new Map<Relation, Planned>();
-    let blocks = 0;
-    const plan = (table: TableSize) => {
-      const relation = byOid.get(`${table.database} ${table.oid}`);
-      // What nobody looked at must not count as being there.
-      if (relation === undefined) return;
-      const key = JSON.stringify([table.database, table.name]);
-      const units = planUnits(table, unseen.get(key)?.ranges ?? []).map((unit) => measure(unit, table));
-      unseen.delete(key);
-      blocks += table.blocks;
-      const [only] = units;
-      if (units.length === 1 && only !== undefined && rangesOf(only).length === 1 && isSmall(relation, only.bytes)) {
-        small.set(relation, only);
-      } else parts.push(...partsOf(relation, units));
-    };
-    const names = await edge.databases();
-    await inParallel(names, edge.jobs, async (name) => {
-      for (const table of await edge.sql(name, (database) => listTables(database, name))) plan(table);
-    });
+    const { small, parts, blocks, missing } = await planTables(edge, relations);
     const options =
       receipt === null
         ? null
@@ -109,7 +88,7 @@ export const tableData: Check<TableDataFacts> = {
     return {
       ...facts,
       blocks,
-      missing: [...unseen.values()].filter((t) => t.ranges.length > 0),
+      missing,
       notCovered: [...others, ...facts.notCovered],
     };
   },
@@ -130,7 +109,7 @@ export const tableData: Check<TableDataFacts> = {
           "target, and see what pgbackrest verify says about this one",
       },
     );
-    const moved = receipt?.manifest.tables.reduce((sum, t) => sum + t.moved, 0) ?? 0;
+    const moved = (receipt?.manifest.tables ?? []).reduce((sum, t) => sum + t.moved, 0);
     const id = judgement.coverage?.["table-data"] as object;
     return {
       ...judgement,
@@ -151,6 +130,38 @@ export const tableData: Check<TableDataFacts> = {
     };
   },
 };
+
+const isTable = ({ kind }: Relation) => kind === "r" || kind === "m";
+
+/** Small tables of one unit, and the units of all others. */
+async function planTables(edge: Edge, relations: readonly Relation[]) {
+  const byOid = new Map(relations.filter(isTable).map((r) => [`${r.database} ${r.oid}`, r]));
+  const known = edge.asked.receipt?.manifest.tables ?? [];
+  const unseen = new Map(known.map((t) => [JSON.stringify([t.database, t.name]), t]));
+  const parts: (Part & Planned)[] = [];
+  const small = new Map<Relation, Planned>();
+  let blocks = 0;
+  const plan = (table: TableSize) => {
+    const relation = byOid.get(`${table.database} ${table.oid}`);
+    // What nobody looked at must not count as being there.
+    if (relation === undefined) return;
+    const key = JSON.stringify([table.database, table.name]);
+    const units = planUnits(table, unseen.get(key)?.ranges ?? []).map((unit) => measure(unit, table));
+    unseen.delete(key);
+    blocks += table.blocks;
+    const [only] = units;
+    if (units.length === 1 && only !== undefined && rangesOf(only).length === 1 && isSmall(relation, only.bytes)) {
+      small.set(relation, only);
+    } else parts.push(...partsOf(relation, units));
+  };
+  await inParallel(await edge.databases(), edge.jobs, async (name) => {
+    for (const table of await edge.sql(name, (database) => listTables(database, name))) plan(table);
+  });
+  const missing = [...unseen.values()]
+    .filter(({ ranges }) => ranges.length > 0)
+    .map(({ database, name }) => ({ database, name }));
+  return { small, parts, blocks, missing };
+}
 
 export class ReadTally {
   private readonly tally = new Tally<Read>(({ findings }) => findings);

@@ -28,6 +28,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   held: false,
   changedAt: 0,
   rank: 0,
+  proven: null,
 });
 
 const sound: TablePages = {

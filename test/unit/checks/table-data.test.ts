@@ -33,6 +33,7 @@ const relation: Relation = {
   held: false,
   changedAt: 0,
   rank: 0,
+  proven: null,
 };
 
 type Facts = Pick<TableDataFacts, "blocks" | "missing"> & { found: Partial<RangeDigest>; last: Outcome<Read> };
