@@ -37,11 +37,17 @@ export interface RecoveryInput {
   log: Log;
 }
 
+const WATCHED_FROM_BYTES = 4 * 1024 ** 3;
+
 /**
  * Keeping track of what sessions may see takes replay eight percent longer, and only serves to show the time of the last
- * replayed commit. What is replayed in half a minute is seen by its LSN alone.
+ * replayed commit. What is replayed in half a minute is seen by its LSN alone; but who wants all that there is has lost his
+ * service, and looks how far it is.
  */
-const WATCHED_FROM_BYTES = 4 * 1024 ** 3;
+function isWatched(plan: Plan, segmentSize: number): boolean {
+  const bytes = walBytes(plan, segmentSize);
+  return bytes === null || bytes > WATCHED_FROM_BYTES || plan.target.type === "latest";
+}
 
 /** Starts the postmaster; resolves when replay is over and promotion has begun. */
 export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
@@ -60,8 +66,7 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     shared_preload_libraries: libraries,
     ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
   };
-  const bytes = walBytes(input.plan, control.walSegmentSize);
-  const hotStandby = bytes === null || bytes > WATCHED_FROM_BYTES ? "on" : "off";
+  const hotStandby = isWatched(input.plan, control.walSegmentSize) ? "on" : "off";
   const first = await runUntilPromotion(input, { ...settings, hot_standby: hotStandby }, control.walSegmentSize);
   if (first !== "insufficient settings") return first;
   // The source raised a setting after the backup; the WAL says so only while it is replayed. Without hot standby

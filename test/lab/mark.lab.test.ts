@@ -78,7 +78,8 @@ test("a recovery to the receipt's target has the marker and not the fence, and a
   await load.stop();
   expect([run.exitCode, run.stderr]).toEqual([0, expect.any(String)]);
   const receipt = await readReceipt("loaded");
-  expect(JSON.parse(run.stdout)).toEqual(receipt);
+  // Without what unpacks it.
+  expect(JSON.parse(run.stdout)).toEqual(JSON.parse(JSON.stringify(receipt)));
   expect((await stat(lab().path("loaded.json"))).mode & 0o777).toBe(0o600);
   expect(receipt.databases).toEqual(expect.arrayContaining([APP_DATABASE, ODD_DATABASE, "postgres"]));
   expect(receipt.timeline).toBe(1);
