@@ -285,18 +285,19 @@ describe("a bootstrap that Patroni must give up", () => {
     const { etcd } = lab();
     const patroni = startPatroni(lab(), instance.config, { name: "dcs-away" });
     try {
-      // The checks must take longer than Patroni's patience: one of their programs stands still meanwhile.
-      const dumps = () =>
+      // The checks must take longer than Patroni's patience: they stand still meanwhile.
+      const checks = () =>
         lab()
           .processes()
-          .filter(({ command }) => /\bpg_dump\b/.test(command));
+          .filter(({ command }) => /\bpost-bootstrap\b/.test(command));
       const explain = () => patroni.log();
-      await waitFor("a check", () => dumps().length > 0, 60_000, explain, 2);
-      for (const { pid } of dumps()) signalProcess(pid, "SIGSTOP");
+      const haveBegun = async () => / checks of level /.test(await patroni.log());
+      await waitFor("the checks to begin", haveBegun, 60_000, explain, 2);
+      for (const { pid } of checks()) signalProcess(pid, "SIGSTOP");
       etcd.service.kill("SIGSTOP");
       const isStopped = async () => /received fast shutdown request/.test(await patroni.log());
       await waitFor("Patroni to stop PostgreSQL", isStopped, 60_000, explain);
-      for (const { pid } of dumps()) signalProcess(pid, "SIGCONT");
+      for (const { pid } of checks()) signalProcess(pid, "SIGCONT");
       await waitFor("the verdict", () => report(instance)?.finished_at !== null, 60_000);
     } finally {
       etcd.service.kill("SIGCONT");
