@@ -1,26 +1,9 @@
 import type { OptionName } from "../options.ts";
+import { PASSED_ON_OPTIONS } from "../restore/options.ts";
 
 /** Settings that go on to the hooks as they were given. */
 export const HOOK_OPTIONS = [
-  "stanza",
-  "restoreTargetTime",
-  "targetType",
-  "target",
-  "targetTimeline",
-  "targetExclusive",
-  "set",
-  "pgbackrestConfig",
-  "processMax",
-  "binDir",
-  "sharedPreloadLibraries",
-  "superuser",
-  "restoreTimeout",
-  "recoveryTimeout",
-  "recoveryStallTimeout",
-  "stopTimeout",
-  "pageChecksums",
-  "spaceReserve",
-  "walAhead",
+  ...PASSED_ON_OPTIONS,
   "level",
   "jobs",
   "checkTimeout",

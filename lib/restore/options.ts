@@ -2,9 +2,8 @@
 
 import type { Settings } from "../options.ts";
 
-export const PLAN_OPTIONS = [
-  "scope",
-  "datadir",
+/** What to restore, from where and how. */
+const SOURCE_OPTIONS = [
   "stanza",
   "restoreTargetTime",
   "targetType",
@@ -12,28 +11,34 @@ export const PLAN_OPTIONS = [
   "targetTimeline",
   "targetExclusive",
   "set",
-  "receipt",
   "pgbackrestConfig",
   "processMax",
   "binDir",
-  "tablespaceMap",
-  "linkMap",
   "sharedPreloadLibraries",
   "spaceReserve",
   "walAhead",
 ] as const;
+
+export const PLAN_OPTIONS = ["scope", "datadir", "receipt", ...SOURCE_OPTIONS, "tablespaceMap", "linkMap"] as const;
 export type PlanSettings = Settings<(typeof PLAN_OPTIONS)[number]>;
 
-export const BOOTSTRAP_OPTIONS = [
-  ...PLAN_OPTIONS,
-  "report",
-  "detach",
+const RUN_OPTIONS = [
   "superuser",
   "restoreTimeout",
   "recoveryTimeout",
   "recoveryStallTimeout",
   "stopTimeout",
   "pageChecksums",
+] as const;
+
+/** Of these a restore test gives its hook what it was given itself. */
+export const PASSED_ON_OPTIONS = [...SOURCE_OPTIONS, ...RUN_OPTIONS] as const;
+
+export const BOOTSTRAP_OPTIONS = [
+  ...PLAN_OPTIONS,
+  ...RUN_OPTIONS,
+  "report",
+  "detach",
   "sync",
   "previousReport",
   "maxAttempts",

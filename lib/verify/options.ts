@@ -16,19 +16,4 @@ export const POST_BOOTSTRAP_OPTIONS = [
 /** Of guard --on-unproven=prove. */
 export const PROVE_OPTIONS = [...POST_BOOTSTRAP_OPTIONS, "stopTimeout"] as const;
 
-export const VERIFY_OPTIONS = [
-  "conninfo",
-  "datadir",
-  "receipt",
-  "report",
-  "level",
-  "jobs",
-  "checkTimeout",
-  "maxRpo",
-  "previousReport",
-  "verifyBudget",
-  "detach",
-  "binDir",
-  "queries",
-  "json",
-] as const;
+export const VERIFY_OPTIONS = ["conninfo", "datadir", ...POST_BOOTSTRAP_OPTIONS, "previousReport", "json"] as const;

@@ -197,6 +197,11 @@ describe("the end", () => {
     expect(stderr).toMatch(/TypeError: x is undefined\n\s+at .*probe/);
   });
 
+  test("garbage does not stand high, although the machine has memory", async () => {
+    const { exitCode, stdout } = await startProbe("leave garbage").ended;
+    expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "collected\n" });
+  });
+
   test("one that waits for nothing any more has failed, although Node would end with 0", async () => {
     const { exitCode, stderr } = await startProbe("wait for nothing").ended;
     expect(exitCode).toBe(1);

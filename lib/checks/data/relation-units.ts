@@ -104,7 +104,8 @@ async function lookTogether<T>(
 ): Promise<(Outcome<T> | null)[]> {
   try {
     const values = await way.together(session, relations);
-    if (values !== null) return values.map((value) => ({ kind: "done", value }));
+    // An answer that is not there would pass for a relation that went away.
+    if (values?.length === relations.length) return values.map((value) => ({ kind: "done", value }));
   } catch (error) {
     if (isAway(error) || error instanceof ToolMissing) throw error;
   }

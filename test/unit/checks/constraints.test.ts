@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { TableAnswer, Violation } from "../../../lib/checks/data/constraint-ask.ts";
+import { holds, type TableAnswer, type Violation } from "../../../lib/checks/data/constraint-ask.ts";
 import { orphans, rowRule, rowsPass, type UniqueRule } from "../../../lib/checks/data/constraint-questions.ts";
 import { groupRules } from "../../../lib/checks/data/constraint-rules.ts";
 import { ConstraintTally, judgeConstraints } from "../../../lib/checks/data/constraints.ts";
@@ -138,5 +138,19 @@ describe("rows that table-data compares with the source's", () => {
       value: { rules: 1, violations: [{ ...violation("not-null"), count }], unasked: [] },
     });
     expect(factsOf(done(2), done(3))).toMatchObject({ violations: [{ count: 5 }], findings: [{}] });
+  });
+});
+
+describe("the counts of one pass", () => {
+  const unique = { kind: "unique", name: "t_pkey", keys: ["id"], predicate: null, nullsDistinct: true } as const;
+  const rules = [rowRule.notNull("id"), { ...unique, integer: true, ordered: false, usual: true } as UniqueRule];
+  test.each([
+    ["hold when no row is against a rule and there are as many keys as rows", { n0: "0", r0: "7", d0: "7" }, true],
+    ["do not with a row against one", { n0: "1", r0: "7", d0: "7" }, false],
+    ["nor with fewer keys", { n0: "0", r0: "7", d0: "6" }, false],
+    ["nor when there are none", {}, false],
+    ["nor without those of the keys", { n0: "0" }, false],
+  ])("%s", (_, counts: Record<string, string>, expected) => {
+    expect(holds({ rules }, counts)).toBe(expected);
   });
 });

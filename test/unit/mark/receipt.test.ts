@@ -71,7 +71,8 @@ test("a receipt survives being written and read, to the microsecond", () => {
 });
 
 test("a large one is packed, so that it fits into a ConfigMap, and reads the same", () => {
-  const names = Array.from({ length: 20_000 }, (_, i) => [`shop.table_number_${i}`, "e52825a7f4a12008"]);
+  // Of more than one piece, each of which is packed by itself.
+  const names = Array.from({ length: 30_000 }, (_, i) => [`shop.table_number_${i}`, "e52825a7f4a12008"]);
   const objects = [
     { database: "app", question: "tables", objects: Object.fromEntries(names), moved: [], complete: true },
   ];
