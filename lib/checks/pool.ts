@@ -104,7 +104,7 @@ export class Pool {
     this.mostWorkers = Math.max(1, options.jobs);
   }
 
-  /** `each` gets the outcome of every unit, as it comes. Never rejects, except with the reason of the signal. */
+  /** `each` gets the outcome of every unit, as it comes. Rejects only with the reason of the signal, or what `each` throws. */
   async work<U extends Unit, T>(
     units: readonly U[],
     use: (session: Session, unit: U) => Promise<T>,
@@ -143,13 +143,6 @@ export class Pool {
       queueMicrotask(() => this.startWorkers());
     });
     signal.throwIfAborted();
-  }
-
-  /** One unit. */
-  async run<T>(unit: Unit, use: (session: Session) => Promise<T>): Promise<Outcome<T>> {
-    const outcomes: Outcome<T>[] = [];
-    await this.work([unit], use, (_, outcome) => outcomes.push(outcome));
-    return outcomes[0] as Outcome<T>;
   }
 
   private note({ relations, bytes }: Unit, outcome: Outcome<unknown>): void {

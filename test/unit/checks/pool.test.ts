@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { Pool, type PoolOptions, ToolMissing, type Unit } from "../../../lib/checks/pool.ts";
+import {
+  type Outcome,
+  Pool,
+  type PoolOptions,
+  type Session,
+  ToolMissing,
+  type Unit,
+} from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 import type { Database } from "../../../lib/io/database.ts";
 
@@ -24,6 +31,12 @@ function server(answer: (sql: string, database: string) => void = () => {}) {
 const poolWith = (options: Partial<PoolOptions> = {}) =>
   new Pool({ jobs: 1, budgetMs: null, signal: never, open: server().open, ...options });
 
+async function run<T>(pool: Pool, unit: Unit, use: (session: Session) => Promise<T>): Promise<Outcome<T>> {
+  const outcomes: Outcome<T>[] = [];
+  await pool.work([unit], use, (_, outcome) => outcomes.push(outcome));
+  return outcomes[0] as Outcome<T>;
+}
+
 const provenBy = () => [...relations.values()].filter(({ proven }) => proven).map(({ name }) => name);
 
 const relations = new Map<string, Relation>();
@@ -43,7 +56,7 @@ const unit = (name: string, more: Partial<Unit> = {}): Unit => ({
 
 async function order(pool: Pool, units: Unit[]): Promise<string[]> {
   const seen: string[] = [];
-  await Promise.all(units.map((u) => pool.run(u, async () => void seen.push(u.relations[0]?.name ?? ""))));
+  await Promise.all(units.map((u) => run(pool, u, async () => void seen.push(u.relations[0]?.name ?? ""))));
   return seen;
 }
 
@@ -74,7 +87,8 @@ test("no more sessions than jobs, and a late unit does not wait behind a busy on
   let most = 0;
   const pool = poolWith({ jobs: 2 });
   let release = () => {};
-  const held = pool.run(
+  const held = run(
+    pool,
     unit("held"),
     () =>
       new Promise<void>((resolve) => {
@@ -84,7 +98,7 @@ test("no more sessions than jobs, and a late unit does not wait behind a busy on
   await new Promise((resolve) => setTimeout(resolve, 5));
   await Promise.all(
     ["1", "2", "3"].map((name) =>
-      pool.run(unit(name), async () => {
+      run(pool, unit(name), async () => {
         most = Math.max(most, ++running);
         await new Promise((resolve) => setImmediate(resolve));
         running--;
@@ -100,8 +114,8 @@ test("a spent budget leaves out what need not be done", async () => {
   const pool = poolWith({ budgetMs: 0 });
   const slow = () => new Promise((resolve) => setTimeout(resolve, 5));
   const [must, other] = await Promise.all([
-    pool.run(unit("must", { always: true }), slow),
-    pool.run(unit("other"), slow),
+    run(pool, unit("must", { always: true }), slow),
+    run(pool, unit("other"), slow),
   ]);
   expect(must.kind).toBe("done");
   expect(other).toEqual({ kind: "left-out", why: "the budget was spent" });
@@ -114,9 +128,9 @@ test("a unit that fails leaves the session to the next, and its object unproven"
   const pool = poolWith({ open, onFailure: (error) => failures.push(error) });
   const bad = failure("XX001");
   const outcomes = await Promise.all([
-    pool.run(unit("t"), () => Promise.reject(bad)),
-    pool.run(unit("t"), async () => 1),
-    pool.run(unit("u", { relations: [relation("u"), relation("v")] }), async () => 2),
+    run(pool, unit("t"), () => Promise.reject(bad)),
+    run(pool, unit("t"), async () => 1),
+    run(pool, unit("u", { relations: [relation("u"), relation("v")] }), async () => 2),
   ]);
   expect(outcomes).toEqual([
     { kind: "failed", error: bad },
@@ -132,8 +146,8 @@ test("a lost connection fails its unit only; the rest get a new session", async 
   const { opened, open } = server();
   const pool = poolWith({ open });
   const outcomes = await Promise.all([
-    pool.run(unit("t"), () => Promise.reject(failure("57P02"))),
-    pool.run(unit("u"), async () => 1),
+    run(pool, unit("t"), () => Promise.reject(failure("57P02"))),
+    run(pool, unit("u"), async () => 1),
   ]);
   expect(outcomes.map((o) => o.kind)).toEqual(["failed", "done"]);
   expect(opened).toEqual(["a", "a"]);
@@ -152,8 +166,8 @@ test("a database that lets nobody in fails all of its units at once, and no othe
     if (sql === "connect" && database === "a") throw failure("3D000");
   });
   const pool = poolWith({ open });
-  const run = (u: Unit) => pool.run(u, async () => 1);
-  const outcomes = await Promise.all([run(unit("1")), run(unit("2")), run(unit("3", { database: "b" }))]);
+  const one = (u: Unit) => run(pool, u, async () => 1);
+  const outcomes = await Promise.all([one(unit("1")), one(unit("2")), one(unit("3", { database: "b" }))]);
   expect(outcomes.map((o) => o.kind)).toEqual(["failed", "failed", "done"]);
   expect(opened).toEqual(["a", "b"]);
 });
@@ -165,18 +179,18 @@ test("without a further connection the open sessions do the work", async () => {
   });
   const pool = poolWith({ open, jobs: 3 });
   const work = () => new Promise((resolve) => setTimeout(resolve, 5));
-  const outcomes = await Promise.all(["1", "2", "3", "4"].map((name) => pool.run(unit(name), work)));
+  const outcomes = await Promise.all(["1", "2", "3", "4"].map((name) => run(pool, unit(name), work)));
   expect(outcomes.map((o) => o.kind)).toEqual(["done", "done", "done", "done"]);
 });
 
 test("an abort ends every unit with its reason", async () => {
   const stop = new AbortController();
   const pool = poolWith({ signal: stop.signal });
-  const running = pool.run(unit("1", { bytes: 2 }), async () => stop.abort(new Error("ended")));
-  const waiting = pool.run(unit("2"), async () => 1);
+  const running = run(pool, unit("1", { bytes: 2 }), async () => stop.abort(new Error("ended")));
+  const waiting = run(pool, unit("2"), async () => 1);
   await expect(running).rejects.toThrow("ended");
   await expect(waiting).rejects.toThrow("ended");
-  await expect(pool.run(unit("3"), async () => 1)).rejects.toThrow("ended");
+  await expect(run(pool, unit("3"), async () => 1)).rejects.toThrow("ended");
 });
 
 describe("tools", () => {
