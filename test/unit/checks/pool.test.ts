@@ -158,7 +158,7 @@ test("a server that is back after a moment is waited for", async () => {
   const { open } = server((sql) => {
     if (sql === "connect" && refusals-- > 0) throw failure("57P03");
   });
-  expect(await poolWith({ open }).run(unit("t"), async () => 1)).toEqual({ kind: "done", value: 1 });
+  expect(await run(poolWith({ open }), unit("t"), async () => 1)).toEqual({ kind: "done", value: 1 });
 });
 
 test("a database that lets nobody in fails all of its units at once, and no others", async () => {
@@ -194,12 +194,12 @@ test("an abort ends every unit with its reason", async () => {
 });
 
 describe("tools", () => {
-  const need = (error: Error | null) =>
-    poolWith({
-      open: server((sql) => {
-        if (error !== null && sql.includes("CREATE FUNCTION")) throw error;
-      }).open,
-    }).run(unit("t"), (session) => session.need("amcheck"));
+  const need = (error: Error | null) => {
+    const { open } = server((sql) => {
+      if (error !== null && sql.includes("CREATE FUNCTION")) throw error;
+    });
+    return run(poolWith({ open }), unit("t"), (session) => session.need("amcheck"));
+  };
   const missing = async (error: Error) => {
     const outcome = await need(error);
     return outcome.kind === "failed" && outcome.error instanceof ToolMissing;
