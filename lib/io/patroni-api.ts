@@ -7,29 +7,29 @@ export interface PatroniStatus {
   role: string;
   /** Absent while it bootstraps. */
   timeline?: number | undefined;
+  /**
+   * With the leader lock, which Patroni takes at the very end of a bootstrap. `/health` and, before 4.1, `/readiness` are 200
+   * already while post_bootstrap runs.
+   */
+  isLeader: boolean;
 }
 
 /** Patroni answers from memory; a request that takes longer than this is a request without answer. */
 const LIMIT_MS = 3000;
 
-/** `GET /patroni`; null when there is no answer (not started yet, or gone). */
+/**
+ * `GET /primary`: its status says who leads, its body is that of `GET /patroni`. Null when there is no answer (not started
+ * yet, or gone).
+ */
 export async function readStatus(address: string, signal?: AbortSignal): Promise<PatroniStatus | null> {
-  const response = await get(`http://${address}/patroni`, signal);
+  const response = await get(`http://${address}/primary`, signal);
   if (response === null) return null;
   try {
-    const status = JSON.parse(response.text) as Partial<PatroniStatus>;
-    return { state: status.state ?? "unknown", role: status.role ?? "unknown", timeline: status.timeline };
+    const { state = "unknown", role = "unknown", timeline } = JSON.parse(response.text) as Partial<PatroniStatus>;
+    return { state, role, timeline, isLeader: response.status === 200 };
   } catch {
     return null;
   }
-}
-
-/**
- * `GET /primary`: true only with the leader lock, which Patroni takes at the very end of a bootstrap. `/health` and, before
- * 4.1, `/readiness` are 200 already while post_bootstrap runs.
- */
-export async function isLeader(address: string, signal?: AbortSignal): Promise<boolean> {
-  return (await get(`http://${address}/primary`, signal))?.status === 200;
 }
 
 async function get(url: string, signal: AbortSignal | undefined): Promise<{ status: number; text: string } | null> {

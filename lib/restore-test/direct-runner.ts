@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { RestoreError } from "../errors.ts";
 import { runCommand } from "../io/command.ts";
 import { exists } from "../io/files.ts";
+import { KEPT_MEMORY } from "../io/postgres.ts";
 import { addFile, type Server, startServer, watchFile } from "../io/throwaway.ts";
 import { formatConninfo } from "../postgres/conninfo.ts";
 import { formatDuration } from "../units.ts";
@@ -121,7 +122,13 @@ async function startPostgres(run: Run): Promise<Server> {
   return startServer(
     join(binDir, "postgres"),
     ["-D", layout.datadir, ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`])],
-    { user, cwd: layout.directory, env: run.environment, logFile: layout.log, survives: run.keep },
+    {
+      user,
+      cwd: layout.directory,
+      env: { ...run.environment, ...KEPT_MEMORY },
+      logFile: layout.log,
+      survives: run.keep,
+    },
   );
 }
 

@@ -5,8 +5,9 @@ import { dirname } from "node:path";
 import { RestoreError } from "../errors.ts";
 import { readKeys, throwawayEtcdArguments, waitForEtcd } from "../io/etcd.ts";
 import { exists } from "../io/files.ts";
-import { isLeader, readStatus } from "../io/patroni-api.ts";
+import { readStatus } from "../io/patroni-api.ts";
 import { freePorts } from "../io/ports.ts";
+import { KEPT_MEMORY } from "../io/postgres.ts";
 import { addFile, processesBelow, standInFor, startServer, watchFile } from "../io/throwaway.ts";
 import { formatDuration } from "../units.ts";
 import { type Ending, judgeEnding } from "./judge.ts";
@@ -18,13 +19,26 @@ import { followLog, type LogFollower } from "./progress.ts";
 import { type Run, readReport } from "./run.ts";
 import { makeBell } from "./wait.ts";
 
-/** Patroni says in its log what happens; it is asked by itself only this often, because each answer takes its time from the restore. */
-const ASK_EVERY_MS = 1000;
+/**
+ * Patroni says in its log what happens, and is asked then. What follows soon after that, without a word, is seen by asking
+ * every second; later on, while it waits for a hook, each answer would take its time from the hook.
+ */
+const ASK_SOON_MS = 1000;
+const SOON_MS = 3000;
+const ASK_LATER_MS = 10_000;
 /** Where nothing tells that the log has grown. */
 const LOOK_EVERY_MS = 100;
 const ETCD_START_LIMIT_MS = 30_000;
 /** Patroni waits for ever for some things, such as a superuser that the backup does not have. */
 const IDLE_LIMIT_MS = 15 * 60_000;
+
+/** PostgreSQL's own only: what is in Patroni's environment is in that of the hooks too. */
+const keepingMemory = `#!/bin/sh
+export ${Object.entries(KEPT_MEMORY)
+  .map((entry) => entry.join("="))
+  .join(" ")}
+exec "$0.original" "$@"
+`;
 
 /** The address of the DCS: the etcd that is given, or one that is started. */
 export async function startDcs(
@@ -52,7 +66,7 @@ export async function startDcs(
 export async function runWithPatroni(run: Run, dcs: Promise<string>): Promise<void> {
   const { layout, user, binDir } = run.preparation;
   const [restapiPort = 0, postgresqlPort = 0] = await freePorts(2);
-  await standInFor(binDir, layout.programs, user, { pg_isready: isReadyScript });
+  await standInFor(binDir, layout.programs, user, { pg_isready: isReadyScript, postgres: keepingMemory });
   const etcd = await dcs;
   const restapiAddress = `127.0.0.1:${restapiPort}`;
   const config = renderPatroniConfig({
@@ -81,7 +95,7 @@ export async function runWithPatroni(run: Run, dcs: Promise<string>): Promise<vo
     });
     run.running.instance = { server: run.running.main, port: postgresqlPort, superuser: run.config.superuser };
     const follower = followLog(layout.log, run.log, run.logFormat);
-    const nap = () => bell.wait(watch.isWatched ? ASK_EVERY_MS : LOOK_EVERY_MS, run.signal);
+    const nap = () => bell.wait(watch.isWatched ? ASK_SOON_MS : LOOK_EVERY_MS, run.signal);
     const error = judgeEnding(await follow(run, restapiAddress, etcd, follower, nap));
     if (error !== null) throw error;
   } finally {
@@ -100,7 +114,7 @@ async function follow(
   const { main: patroni, etcd: ownEtcd } = run.running;
   let state = "";
   let busyAt = performance.now();
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let [askedAt, spokenAt] = [Number.NEGATIVE_INFINITY, performance.now()];
   for (;;) {
     const exit = patroni?.exit ?? null;
     const hasSpoken = await follower.update();
@@ -110,15 +124,18 @@ async function follow(
         hint: "give a running etcd with --etcd",
       });
     }
-    if (!hasSpoken && performance.now() - askedAt < ASK_EVERY_MS) {
+    const now = performance.now();
+    if (hasSpoken) spokenAt = now;
+    const isDue = hasSpoken || now - askedAt >= (now - spokenAt < SOON_MS ? ASK_SOON_MS : ASK_LATER_MS);
+    if (!isDue) {
       await nap();
       continue;
     }
-    askedAt = performance.now();
+    askedAt = now;
     const status = await readStatus(restapi, run.signal);
     const newState = status === null ? state : `${status.state}, role ${status.role}`;
     if (newState !== state) run.log.info("patroni", newState);
-    if (status !== null && (await isLeader(restapi, run.signal))) {
+    if (status?.isLeader === true) {
       await follower.update();
       const initialize = (await readKeys(etcd, dcsPrefix(run.preparation.layout), run.signal)).get(
         `${dcsPrefix(layout)}initialize`,

@@ -215,7 +215,7 @@ async function majorVersion(
 ): Promise<string | null> {
   const stanza = settings.stanza ?? "";
   const info = await readInfo(
-    { config: absolute(settings.pgbackrestConfig), stanza, workDir: settings.workDir },
+    { config: absolute(settings.pgbackrestConfig), stanza, workDir: resolve(settings.workDir) },
     signal,
   );
   problems.push(...stanzaProblems(info, stanza));

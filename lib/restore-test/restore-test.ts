@@ -104,15 +104,26 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
   const environment = throwawayEnvironment(process.env, { home: user?.home, temporary: layout.temporary });
   const start = { running, environment, keep: settings.keep || settings.keepFailed };
   if (settings.runner === "direct") {
+    await checkHooks(preparation, environment, context.signal);
     return runDirectly(await readyToRun(context, preparation, start));
   }
-  // etcd starts beside all that comes before Patroni, and its failure ends that.
+  // What takes its time beside all that comes before Patroni calls a hook; when it fails, that ends.
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
-  const dcs = startDcs(preparation, settings.etcd, { ...start, signal });
-  dcs.catch((error) => stop.abort(error));
+  const beside = <T>(work: Promise<T>): Promise<T> => {
+    work.catch((error) => stop.abort(error));
+    return work;
+  };
+  const dcs = beside(startDcs(preparation, settings.etcd, { ...start, signal }));
+  const hooks = beside(checkHooks(preparation, environment, signal));
   try {
+    // A source is not marked in vain.
+    if (preparation.source !== null) await hooks;
     await runWithPatroni(await readyToRun({ ...context, signal }, preparation, start), dcs);
+  } catch (error) {
+    // Patroni may have found out first that they cannot be run, and says it worse.
+    await hooks;
+    throw error;
   } finally {
     // The teardown must know of everything that was started.
     stop.abort();
@@ -120,14 +131,13 @@ async function runTest(context: Context<RestoreTestOption>, preparation: Prepara
   }
 }
 
-/** The hooks can be run, the source is marked, and all that the hooks need is in place. */
+/** The source is marked, and all that the hooks need is in place. */
 async function readyToRun(
   { settings, log, signal }: Context<RestoreTestOption>,
   preparation: Preparation,
   start: Pick<Run, "running" | "environment" | "keep">,
 ): Promise<Run> {
   const { layout, binDir, source } = preparation;
-  await checkHooks(preparation, start.environment, signal);
   const receipt =
     source === null
       ? preparation.receipt

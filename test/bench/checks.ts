@@ -114,7 +114,8 @@ async function run(bench: Bench): Promise<BenchResult> {
     what: `schema of ${DATABASES} databases`,
     tool: "`pg_dump --schema-only`, one after another",
     limit: 0.6,
-    ours: () => secondsOf(source, [schemaDump], { signal }),
+    // The list of all relations, which the higher levels need for their coverage, is no part of it.
+    ours: () => secondsOf(source, [schemaDump], { signal, level: "quick" }),
     async theirs() {
       let sum = await tool("pg_dumpall", "--globals-only", ...server);
       for (const name of names) sum += await tool("pg_dump", "--schema-only", "--file=/dev/null", ...server, name);

@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { stringify } from "yaml";
+import { KEPT_MEMORY } from "../../lib/io/postgres.ts";
 import type { Etcd } from "../lab/etcd.ts";
 import { askPatroni, startPatroni } from "../lab/patroni.ts";
 import { startCommand, waitFor } from "../lab/process.ts";
@@ -346,7 +347,7 @@ export async function floor({ lab, signal }: Bench, { source, receipt, segments 
   });
   const server = startCommand("postgres", args, {
     cwd: lab.dir,
-    env: lab.env,
+    env: { ...lab.env, ...KEPT_MEMORY },
     signal,
     onOutput: (text) => text.includes("database system is ready to accept connections") && isPromoted(),
   });

@@ -1,6 +1,6 @@
 /** Single checks, as `verify` runs them, in this process: nothing of a script's start is in their time. */
 
-import type { Check } from "../../lib/checks/check.ts";
+import type { Check, CheckLevel } from "../../lib/checks/check.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Receipt } from "../../lib/mark/receipt.ts";
 import { parseConninfo } from "../../lib/postgres/conninfo.ts";
@@ -13,13 +13,13 @@ export const SILENT: Log = { info() {}, warn() {}, error() {}, progress: () => (
 export async function secondsOf(
   source: Source,
   checks: readonly Check[],
-  { signal, receipt = null }: { signal: AbortSignal; receipt?: Receipt | null },
+  { signal, receipt = null, level = "full" }: { signal: AbortSignal; receipt?: Receipt | null; level?: CheckLevel },
 ): Promise<number> {
   const { durationMs, checks: results } = await verifyInstance({
     conninfo: parseConninfo(source.conninfo),
     receipt,
     evidence: null,
-    level: "full",
+    level,
     detach: "restore-test",
     jobs: undefined,
     checkTimeoutMs: 1_800_000,

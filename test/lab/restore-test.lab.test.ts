@@ -227,6 +227,18 @@ test("nothing of another Patroni's or the source's environment reaches the throw
   expect(await readReport()).toMatchObject({ verdict: "healthy", receipt_id: receipt.id });
 });
 
+test("a relative --work-dir is the current directory's", async () => {
+  const { source, work } = lab();
+  const dry = await lab().runScript("restore-test", [
+    `--stanza=${source.stanza}`,
+    `--pgbackrest-config=${source.pgbackrestConfig}`,
+    "--work-dir=work",
+    "--dry-run",
+  ]);
+  expect(dry.exitCode, failed(dry)).toBe(0);
+  expect(dry.stdout).toContain(`work in ${work}/restore-test-`);
+});
+
 test("one file in an empty folder is a whole installation", async () => {
   const folder = await lab().makeDirectory("alone");
   const script = await lab().script("restore-test");

@@ -19,6 +19,8 @@ export interface UniqueRule {
   keys: readonly string[];
   predicate: string | null;
   nullsDistinct: boolean;
+  /** All its keys are columns that are NOT NULL: that is a rule of its own, and is not asked again for each row here. */
+  notNull: boolean;
   /** One key of a type that is an integer inside: cheapest to sort. */
   integer: boolean;
   /** Only columns, of all rows of a table that is mostly all-visible: the index gives them in order, without the table. */
@@ -94,7 +96,7 @@ export function rowsPass(
 ): string {
   const counts = rules.map((rule, i) => `count(*) FILTER (WHERE ${rule.broken})::text AS n${i}`);
   const keys = uniques.map((rule, i) => {
-    const condition = uniqueCondition(rule);
+    const condition = uniqueCondition({ ...rule, nullsDistinct: hasNulls(rule) });
     const filter = condition === null ? "" : ` FILTER (WHERE ${condition})`;
     return `(count(*)${filter})::text AS r${i}, (${differentKeys(table, rule, filter)})::text AS d${i}`;
   });
@@ -109,12 +111,12 @@ function differentKeys(table: string, rule: UniqueRule, filter: string): string 
   const list = rule.keys.join(", ");
   if (!rule.ordered) {
     // An expression that no index has: PostgreSQL 16 would read the whole table in an index's order.
-    const integer = rule.integer && rule.nullsDistinct;
+    const integer = rule.integer && (rule.nullsDistinct || rule.notNull);
     return `count(DISTINCT ${integer ? `(${list})::int8 # 0::int8` : `hash_record_extended(ROW(${list}), 0)`})${filter}`;
   }
   const names = rule.keys.map((_, i) => `patroni_restore_k${i}`);
   const keys = rule.keys.map((key, i) => `${key} AS ${names[i]}`).join(", ");
-  const present = rule.nullsDistinct ? ` FILTER (WHERE num_nulls(${names.join(", ")}) = 0)` : "";
+  const present = hasNulls(rule) ? ` FILTER (WHERE num_nulls(${names.join(", ")}) = 0)` : "";
   return `SELECT count(*)${present} FROM (SELECT ${keys} FROM ONLY ${table} GROUP BY ${list}) AS patroni_restore_groups`;
 }
 
@@ -126,7 +128,10 @@ export const brokenRows = (table: string, { broken }: RowRule, part: Part) =>
 export const rowsForPerson = (table: string, { broken }: RowRule) =>
   `SELECT ctid, * FROM ONLY ${table} WHERE ${broken}`;
 
-function uniqueCondition(rule: UniqueRule): string | null {
+/** Rows with nulls are not to be counted, and there may be some. */
+const hasNulls = ({ nullsDistinct, notNull }: UniqueRule) => nullsDistinct && !notNull;
+
+function uniqueCondition(rule: Pick<UniqueRule, "predicate" | "nullsDistinct" | "keys">): string | null {
   const conditions: string[] = [];
   if (rule.predicate !== null) conditions.push(`CASE WHEN (${rule.predicate}) THEN true ELSE false END`);
   if (rule.nullsDistinct) conditions.push(`num_nulls(${rule.keys.join(", ")}) = 0`);

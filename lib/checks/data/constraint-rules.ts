@@ -130,6 +130,12 @@ WITH RECURSIVE tables AS (
   SELECT c.oid, c.relispartition, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace <> 'pg_catalog'::regnamespace
      AND c.relnamespace <> 'pg_toast'::regnamespace AND c.oid NOT IN (${HELD_RELATIONS})),
+-- From PostgreSQL 18 on a column may be NOT NULL for new rows only.
+not_null AS NOT MATERIALIZED (
+  SELECT a.attrelid, a.attnum, a.attname FROM pg_attribute AS a
+   WHERE a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped
+     AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conrelid = a.attrelid AND k.contype = 'n'
+                        AND NOT k.convalidated AND k.conkey = ARRAY[a.attnum])),
 -- Domains over domains: each with the constraints of all.
 domains AS (
   SELECT t.oid AS domain, t.oid AS layer, t.typbasetype AS base, t.typtypmod AS mod, t.typnotnull AS not_null
@@ -160,8 +166,7 @@ keys AS (
      AND fr.oid NOT IN (${HELD_RELATIONS}) AND tr.oid NOT IN (${HELD_RELATIONS}))
 SELECT json_strip_nulls(json_build_object(
   'relation', t.oid::text,
-  'notNull', (SELECT json_agg(a.attname ORDER BY a.attnum) FROM pg_attribute AS a
-               WHERE a.attrelid = t.oid AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped),
+  'notNull', (SELECT json_agg(a.attname ORDER BY a.attnum) FROM not_null AS a WHERE a.attrelid = t.oid),
   'checks', (SELECT json_agg(json_build_object('name', k.conname, 'expression', pg_get_expr(k.conbin, k.conrelid)))
                FROM pg_constraint AS k WHERE k.conrelid = t.oid AND k.contype = 'c' AND k.convalidated),
   -- It depends on the bounds of all partitions, and of those that its own table is in.
@@ -175,6 +180,8 @@ SELECT json_strip_nulls(json_build_object(
   'uniques', (SELECT json_agg(json_build_object(
                 'kind', 'unique', 'name', ic.relname, 'predicate', pg_get_expr(i.indpred, i.indrelid),
                 'nullsDistinct', NOT coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
+                'notNull', (SELECT bool_and(a.attnum IS NOT NULL) FROM generate_series(0, i.indnkeyatts - 1) AS k (n)
+                              LEFT JOIN not_null AS a ON a.attrelid = t.oid AND a.attnum = i.indkey[k.n]),
                 'integer', i.indnkeyatts = 1 AND (SELECT oc.opcintype IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'oid'::regtype)
                                                     FROM pg_opclass AS oc WHERE oc.oid = i.indclass[0]),
                 'ordered', t.all_visible AND i.indpred IS NULL

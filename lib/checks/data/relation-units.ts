@@ -33,8 +33,9 @@ export async function lookAtAll<T>(
   settle: Settle<T>,
 ): Promise<void> {
   const always = way.always === true;
-  const small = relations.filter((relation) => isSmall(relation, way.bytes(relation)));
-  const big = relations.filter((relation) => !isSmall(relation, way.bytes(relation)));
+  const small: Relation[] = [];
+  const big: Relation[] = [];
+  for (const relation of relations) (isSmall(relation, way.bytes(relation)) ? small : big).push(relation);
   const units = [
     ...big.map((relation) => ({ ...unitOf(relation, way.bytes(relation)), always, isBatch: false })),
     ...batches(small).map((batch) => ({ ...batchOf(batch, way), always, isBatch: true })),

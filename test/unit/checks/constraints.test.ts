@@ -1,6 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { holds, type TableAnswer, type Violation } from "../../../lib/checks/data/constraint-ask.ts";
-import { orphans, rowRule, rowsPass, type UniqueRule } from "../../../lib/checks/data/constraint-questions.ts";
+import {
+  duplicates,
+  orphans,
+  rowRule,
+  rowsPass,
+  type UniqueRule,
+} from "../../../lib/checks/data/constraint-questions.ts";
 import { groupRules } from "../../../lib/checks/data/constraint-rules.ts";
 import { ConstraintTally, judgeConstraints } from "../../../lib/checks/data/constraints.ts";
 import { receiptCovers } from "../../../lib/checks/data/receipt-tables.ts";
@@ -55,6 +61,7 @@ describe("statements", () => {
     keys: ["a"],
     predicate: null,
     nullsDistinct: true,
+    notNull: false,
     usual: true,
     integer: true,
     ordered: false,
@@ -72,6 +79,15 @@ describe("statements", () => {
     expect(sql({ integer: false })).toContain("hash_record_extended(ROW(a), 0)");
     expect(sql({ ordered: true })).toContain("GROUP BY a");
     expect(sql({ integer: false, ordered: true })).toContain("GROUP BY a");
+  });
+  test("nulls are left out of the keys, unless the columns are NOT NULL, which is a rule of its own", () => {
+    const sql = (rule: Partial<UniqueRule>) => rowsPass("t", [], [{ ...unique, ...rule }]);
+    const nulls = (text: string) => text.match(/num_nulls/g)?.length ?? 0;
+    expect([sql({}), sql({ ordered: true })].map(nulls)).toEqual([2, 2]);
+    expect([sql({ notNull: true }), sql({ notNull: true, ordered: true })].map(nulls)).toEqual([0, 0]);
+    expect(sql({ notNull: true, nullsDistinct: false })).toContain("count(DISTINCT (a)::int8");
+    // Should there be nulls all the same, they are no duplicates.
+    expect(duplicates("t", { ...unique, notNull: true })).toContain("WHERE num_nulls(a) = 0");
   });
   test("a big table in parts, but what all rows are needed for", () => {
     const rule = rowRule.notNull("a");
@@ -143,7 +159,10 @@ describe("rows that table-data compares with the source's", () => {
 
 describe("the counts of one pass", () => {
   const unique = { kind: "unique", name: "t_pkey", keys: ["id"], predicate: null, nullsDistinct: true } as const;
-  const rules = [rowRule.notNull("id"), { ...unique, integer: true, ordered: false, usual: true } as UniqueRule];
+  const rules = [
+    rowRule.notNull("id"),
+    { ...unique, notNull: true, integer: true, ordered: false, usual: true } as UniqueRule,
+  ];
   test.each([
     ["hold when no row is against a rule and there are as many keys as rows", { n0: "0", r0: "7", d0: "7" }, true],
     ["do not with a row against one", { n0: "1", r0: "7", d0: "7" }, false],
