@@ -47,11 +47,13 @@ export function readBtreePage(pages: Pages, at: number, block: number, sink: Ind
     for (const root of [meta(2), meta(4)]) if (root !== 0) sink.link(root);
     return;
   }
-  if ((flags & (DELETED | HALF_DEAD)) !== 0) return;
+  if ((flags & DELETED) !== 0) return;
   const [previous, next] = [word(0), word(4)];
+  const isLeaf = (flags & LEAF) !== 0;
+  if (isLeaf) sink.leaf?.(previous, next);
+  if ((flags & HALF_DEAD) !== 0) return;
   if (previous !== 0) sink.link(previous);
   if (next !== 0) sink.link(next);
-  const isLeaf = (flags & LEAF) !== 0;
   const lines = lineCount(pages, at);
   // The first one of a page with a right sibling is the high key.
   for (let offset = next === 0 ? 1 : 2; offset <= lines; offset++) {

@@ -133,6 +133,8 @@ export class HeapRange {
   readonly nulls: ReadonlyMap<number, Bits>;
   /** Of the needed lines, for each index that is asked about. */
   readonly keys: readonly LineKeys[];
+  /** Rows that everybody sees. */
+  live = 0;
   /** All-zero blocks. */
   readonly zero: number[] = [];
   /** No server would have written them; the server is asked again before that is believed. */
@@ -217,6 +219,7 @@ export class HeapRange {
       const fate = (mask & ALIVE) === ALIVE ? LIVE : fateOf(pages, tuple, hints);
       const alive = fate === LIVE;
       if (fate === UNCERTAIN) this.uncertain++;
+      else if (alive) this.live++;
       if ((mask2 & HEAP_ONLY) !== 0) {
         if (alive) chained = true;
       } else {

@@ -8,6 +8,7 @@ import { readGistPage } from "./gist.ts";
 import { readHashPage } from "./hash.ts";
 import type { HeapRange } from "./heap.ts";
 import { type KeyReader, type LineKeys, NO_KEY } from "./keys.ts";
+import type { Neighbours } from "./neighbours.ts";
 import { headerProblem, type IndexSink, isAllZero, isNew, type Pages, type ReadIndexPage } from "./page.ts";
 import { readSpgistPage } from "./spgist.ts";
 
@@ -46,6 +47,8 @@ export interface ScanOptions {
   keys?: LineKeys | undefined;
   /** Of the index. */
   blocks: number;
+  /** Told of the keys of all live entries. */
+  neighbours?: Neighbours | undefined;
   /** Blocks of the index of which it matters who leads to them. */
   watched?: ReadonlySet<number>;
 }
@@ -100,9 +103,14 @@ export class IndexScan implements IndexSink {
     else {
       if (missing !== null && (!killed || nulls === "any" || nulls?.has(line) === true)) missing.clear(line);
       if (keys === undefined || killed || !range.needed.has(line)) return;
+      this.options.neighbours?.entry(this.block, key);
       const expected = keys.of(line);
       if (expected !== NO_KEY && expected !== key) this.suspect(block, offset, key);
     }
+  }
+
+  leaf(left: number, right: number): void {
+    this.options.neighbours?.leaf(this.block, left, right);
   }
 
   link(to: number): void {

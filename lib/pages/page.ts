@@ -85,6 +85,8 @@ export interface IndexSink {
    * any more, or as none of its values is in the entry.
    */
   entry(block: number, offset: number, killed: boolean, key?: number): void;
+  /** A leaf of a B-tree, before its entries; 0 stands for none. */
+  leaf?(left: number, right: number): void;
   /** Another page of the index that is in use. */
   link(block: number): void;
   /** The page cannot be one of this index. */

@@ -15,6 +15,7 @@ export interface UniqueRule {
   kind: "unique";
   /** Of the index. */
   name: string;
+  oid: string;
   /** Expressions, with collation where it is not the column's. */
   keys: readonly string[];
   predicate: string | null;

@@ -92,12 +92,21 @@ export async function describeRules(edge: Edge, tables: readonly Relation[]): Pr
   return described;
 }
 
+/** Keys of an integer, which are equal only if all their bytes are. */
+const isProven = (rule: Pick<UniqueRule, "integer" | "oid">, distinct: ReadonlySet<string>) =>
+  rule.integer && distinct.has(rule.oid);
+
+/** How many unique indexes need not be asked: `distinct` are those whose pages show that no key is there twice. */
+export const provenRules = (text: string, distinct: ReadonlySet<string>): number =>
+  ((JSON.parse(text) as DescribedRules).uniques ?? []).filter((rule) => isProven(rule, distinct)).length;
+
 /** What one unit each asks. Foreign keys of a partitioned table go with one of its partitions. */
 export function groupsOf(
   text: string,
   { bytes }: Pick<Relation, "bytes">,
   canSplit: boolean,
   bytesOf: (oid: string) => number = () => 0,
+  distinct: ReadonlySet<string> = new Set(),
 ): Group[] {
   const d = JSON.parse(text) as DescribedRules;
   const ofRows = [
@@ -106,7 +115,8 @@ export function groupsOf(
     ...(d.domains ?? []).map((c) => rowRule.domain(c.name, c.column, c.base, c.expression ?? null)),
     ...(d.bound === undefined ? [] : [rowRule.partition(d.bound)]),
   ];
-  const uniques = (d.uniques ?? []).map((u) => ({ ...u, predicate: u.predicate ?? null }));
+  const asked = (d.uniques ?? []).filter((rule) => !isProven(rule, distinct));
+  const uniques = asked.map((u) => ({ ...u, predicate: u.predicate ?? null }));
   return [
     ...groupRules(bytes, ofRows, uniques, canSplit),
     ...(d.exclusions ?? []).map((rule) => ({
@@ -178,7 +188,7 @@ SELECT json_strip_nulls(json_build_object(
                 FROM pg_attribute AS a JOIN bases AS b ON b.domain = a.atttypid JOIN domain_rules AS r ON r.domain = a.atttypid
                WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped),
   'uniques', (SELECT json_agg(json_build_object(
-                'kind', 'unique', 'name', ic.relname, 'predicate', pg_get_expr(i.indpred, i.indrelid),
+                'kind', 'unique', 'name', ic.relname, 'oid', ic.oid::text, 'predicate', pg_get_expr(i.indpred, i.indrelid),
                 'nullsDistinct', NOT coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false),
                 'notNull', (SELECT bool_and(a.attnum IS NOT NULL) FROM generate_series(0, i.indnkeyatts - 1) AS k (n)
                               LEFT JOIN not_null AS a ON a.attrelid = t.oid AND a.attnum = i.indkey[k.n]),

@@ -7,9 +7,10 @@ import { HELD, type Outcome } from "../pool.ts";
 import { byPlace, type Relation } from "../relations.ts";
 import { askTable, askTables, isOnePass, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
 import type { Rule } from "./constraint-questions.ts";
-import { canSplit, type DescribedTables, describeRules, type Group, groupsOf } from "./constraint-rules.ts";
+import { canSplit, describeRules, type Group, groupsOf, provenRules } from "./constraint-rules.ts";
+import { distinctIndexes } from "./page-facts.ts";
 import { receiptCovers } from "./receipt-tables.ts";
-import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "./relation-units.ts";
+import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Settle, type Way } from "./relation-units.ts";
 
 export interface ConstraintsFacts extends FoundFacts {
   violations: readonly (Violation & { database: string })[];
@@ -27,54 +28,90 @@ export const constraints: Check<ConstraintsFacts> = {
     );
     const rules = await describeRules(edge, tables);
     const tally = new ConstraintTally();
-    const { small, parts, held } = planTables(edge, tables, rules);
-    for (const table of held) tally.add(table, { kind: "left-out", why: HELD });
-    const nthOf = (relation: Relation, nth: number) => {
-      return { relation, group: groupsOf(rules.get(relation), relation, canSplit(edge))[nth] as Group };
-    };
-    const way: Way<TableAnswer> = {
-      bytes: ({ bytes }) => bytes,
-      one: (session, table) => askTable(session, nthOf(table, 0)),
-      together: (session, list) =>
-        askTables(
-          session,
-          list.map((table) => nthOf(table, 0)),
+    const bytes = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+    const look = async (which: readonly Relation[], distinct: ReadonlySet<string>, settle: Settle<TableAnswer>) => {
+      const groupsFor = (table: Relation) =>
+        groupsOf(
+          rules.get(table),
+          table,
+          canSplit(edge),
+          (oid) => bytes.get(`${table.database} ${oid}`) ?? 0,
+          distinct,
+        );
+      const nthOf = (relation: Relation, nth: number) => ({ relation, group: groupsFor(relation)[nth] as Group });
+      const { small, parts, nothing } = planTables(which, groupsFor);
+      for (const table of nothing) settle(table);
+      const way: Way<TableAnswer> = {
+        bytes: (table) => table.bytes,
+        one: (session, table) => askTable(session, nthOf(table, 0)),
+        together: (session, list) =>
+          askTables(
+            session,
+            list.map((table) => nthOf(table, 0)),
+          ),
+      };
+      await Promise.all([
+        lookAtAll(edge, small, way, settle),
+        lookAtParts(
+          edge,
+          parts,
+          (session, { relations: [table], nth }) => askTable(session, nthOf(table, nth)),
+          settle,
         ),
+      ]);
     };
+    const described = tables.filter((table) => rules.has(table));
+    for (const table of tables) if (!rules.has(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
+    const late = described.filter((table) => waitsForPages(edge, table));
     await Promise.all([
-      lookAtAll(edge, small, way, tally.add),
-      lookAtParts(
-        edge,
-        parts,
-        (session, { relations: [table], nth }) => askTable(session, nthOf(table, nth)),
+      look(
+        described.filter((table) => !waitsForPages(edge, table)),
+        new Set(),
         tally.add,
       ),
+      ...late.map(async (table) => {
+        const distinct = await distinctIndexes(edge, table);
+        const proven = provenRules(rules.get(table), distinct);
+        const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
+        const settle =
+          proven === 0
+            ? tally.add
+            : (of: Relation, ...others: Outcome<TableAnswer>[]) => tally.add(of, done, ...others);
+        await look([table], distinct, settle);
+      }),
     ]);
     return tally.facts();
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),
 };
 
-/** Small tables whose constraints one pass answers, and the parts of all others. */
-function planTables(edge: Edge, tables: readonly Relation[], rules: DescribedTables) {
-  const bytesOf = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+/**
+ * Where to look for duplicates takes longer than to wait for the pages of the indexes, which are read anyway and may show
+ * that there are none. That stands on the order that B-trees are proven to have at level full.
+ */
+const waitsForPages = (edge: Edge, table: Relation) =>
+  edge.asked.level === "full" && !isSmall(table, table.bytes) && table.indexes.some(({ fixedKeys }) => fixedKeys);
+
+/** Small tables whose constraints one pass answers, the parts of all others, and those of which there is nothing to ask. */
+function planTables(tables: readonly Relation[], groupsFor: (table: Relation) => Group[]) {
   const small: Relation[] = [];
+  const nothing: Relation[] = [];
   const parts: Part[] = [];
-  for (const table of tables.filter((t) => rules.has(t))) {
-    const bytesOfOther = (oid: string) => bytesOf.get(`${table.database} ${oid}`) ?? 0;
-    const groups = groupsOf(rules.get(table), table, canSplit(edge), bytesOfOther);
+  for (const table of tables) {
+    const groups = groupsFor(table);
     const [only] = groups;
     const isOne = groups.length === 1 && only !== undefined && isOnePass(only);
-    if (isOne && isSmall(table, only.bytes)) small.push(table);
+    if (only === undefined) nothing.push(table);
+    else if (isOne && isSmall(table, only.bytes)) small.push(table);
     else
       parts.push(
         ...partsOf(
           table,
-          groups.map(({ bytes }) => ({ bytes })),
+          groups.map((group) => ({ bytes: group.bytes })),
         ),
       );
   }
-  return { small, parts, held: tables.filter((table) => !rules.has(table) && table.held) };
+  return { small, parts, nothing };
 }
 
 export class ConstraintTally {

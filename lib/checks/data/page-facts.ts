@@ -21,6 +21,8 @@ export interface RowStatusFacts extends FoundFacts {
 export class PageFacts {
   /** Indexes in which every live row was found with its own key. */
   readonly keysCompared = new Set<Relation>();
+  /** And none has the key of another one: see `IndexPages.keysDistinct`. */
+  readonly keysDistinct = new Set<Relation>();
   private entries = 0;
   private readonly indexes = new Tally<IndexPages>(({ problems }, index) =>
     findingsOf(problems, index, `index ${index.name}`),
@@ -30,10 +32,20 @@ export class PageFacts {
   private readonly multixacts = { asked: 0, tablesWithMore: 0 };
   private readonly tables = new Tally<TablePages>(({ table }, relation) => findingsOf(table, relation, relation.name));
 
+  private readonly known = new Set<Relation>();
+  private readonly awaited = new Map<Relation, () => void>();
+
+  /** Resolves when what was learned of that table is here; never when nothing will be. */
+  async added(table: Relation): Promise<void> {
+    if (!this.known.has(table)) await new Promise<void>((resolve) => this.awaited.set(table, resolve));
+  }
+
   readonly add = ({ relation, indexes, outcome }: PassItem): void => {
     this.tables.add(relation, outcome);
     if (outcome.kind === "done") this.addRows(relation, outcome.value);
     for (const index of indexes) this.addIndex(index, outcome);
+    this.known.add(relation);
+    this.awaited.get(relation)?.();
   };
 
   private addRows(relation: Relation, { rows, multixacts, zeroBlocks }: TablePages): void {
@@ -47,6 +59,7 @@ export class PageFacts {
     this.indexes.add(index, outcomeOf(index, outcome));
     const pages = outcome.kind === "done" ? pagesOf(index, outcome.value) : undefined;
     if (pages?.keysCompared === true) this.keysCompared.add(index);
+    if (pages?.keysDistinct === true) this.keysDistinct.add(index);
     if (pages?.notCovered === null) this.entries += pages.entries;
   }
 
@@ -74,15 +87,28 @@ function outcomeOf(index: Relation, outcome: Outcome<TablePages>): Outcome<Index
 const findingsOf = (problems: readonly PageProblem[], { database }: Relation, object: string): Finding[] =>
   problems.map(({ where, what }) => ({ database, object, where, what }));
 
-const passes = new WeakMap<Pool, Promise<PageFacts>>();
+interface Pass {
+  facts: PageFacts;
+  done: Promise<PageFacts>;
+}
 
-export function pageFacts(edge: Edge): Promise<PageFacts> {
-  const collect = async () => {
-    const facts = new PageFacts();
-    await pagePass(edge, facts.add);
-    return facts;
-  };
-  const known = passes.get(edge.pool) ?? collect();
-  passes.set(edge.pool, known);
-  return known;
+const passes = new WeakMap<Pool, Pass>();
+
+function passOf(edge: Edge): Pass {
+  const known = passes.get(edge.pool);
+  if (known !== undefined) return known;
+  const facts = new PageFacts();
+  const pass = { facts, done: pagePass(edge, facts.add).then(() => facts) };
+  passes.set(edge.pool, pass);
+  return pass;
+}
+
+export const pageFacts = (edge: Edge): Promise<PageFacts> => passOf(edge).done;
+
+/** OIDs of the indexes of a table in which no key is there twice, as soon as its pages are read; none when they cannot be. */
+export async function distinctIndexes(edge: Edge, table: Relation): Promise<ReadonlySet<string>> {
+  const { facts, done } = passOf(edge);
+  // What keeps the pages from being read is said by index-entries.
+  await Promise.race([facts.added(table), done.catch(() => {})]);
+  return new Set(table.indexes.filter((index) => facts.keysDistinct.has(index)).map(({ oid }) => oid));
 }

@@ -4,6 +4,7 @@ import { ginHasEveryRow } from "../../pages/gin.ts";
 import { HeapRange, heapPage } from "../../pages/heap.ts";
 import { IndexScan, READERS, type ScanOptions } from "../../pages/index-scan.ts";
 import { KeyReader, LineKeys } from "../../pages/keys.ts";
+import { Neighbours } from "../../pages/neighbours.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
@@ -29,6 +30,8 @@ export interface IndexPages {
   entries: number;
   /** Every live row has an entry with its own key. */
   keysCompared: boolean;
+  /** And none has the key of another one, byte by byte. Not looked at, and false, where it has more than one column. */
+  keysDistinct: boolean;
   problems: PageProblem[];
   notCovered: string | null;
 }
@@ -150,7 +153,9 @@ class TableReader {
       const known = index.method in READERS || index.method === "brin";
       const notCovered = known ? null : `index type ${index.method} is not known here`;
       const keysCompared = index.keys !== null;
-      result.indexes.push({ index: index.name, oid: index.oid, entries: 0, keysCompared, problems: [], notCovered });
+      const { name, oid } = index;
+      const none = { entries: 0, keysDistinct: false, problems: [] };
+      result.indexes.push({ index: name, oid, keysCompared, notCovered, ...none });
     }
     const readers = new Map(
       files.indexes.flatMap(({ oid, keys }) => (keys === null ? [] : [[oid, new KeyReader(keys)]])),
@@ -224,6 +229,9 @@ class TableReader {
       keys,
       blocks: index.blocks,
     };
+    // Rows of one chain have one entry.
+    const isWhole = range.blocks === files.blocks && range.live === range.needed.count();
+    if (isWhole && index.keys?.columns.length === 1) options.neighbours = new Neighbours(index.blocks);
     if (index.method === "bloom") options.nulls = index.column > 0 ? nulls : "any";
     const scan = new IndexScan(options);
     let oldGin = false;
@@ -234,6 +242,8 @@ class TableReader {
     if (oldGin) options.missing = null;
     of.entries += range.firstBlock === 0 ? scan.entries : 0;
     if (range.uncertain > 0 || range.broken.length > 0 || (keys?.unknown ?? 0) > 0) of.keysCompared = false;
+    const isSound = scan.suspected + scan.problems.length === 0 && options.missing?.any() === false;
+    of.keysDistinct = of.keysCompared && isSound && options.neighbours?.areDistinct() === true;
     const problems = await confirmIndex(session, this.name, index, options, scan, this.hints.statusOnly);
     if (problems === null) this.unsettled = true;
     else

@@ -57,6 +57,7 @@ describe("judgement", () => {
 describe("statements", () => {
   const unique: UniqueRule = {
     kind: "unique",
+    oid: "1",
     name: "u",
     keys: ["a"],
     predicate: null,
@@ -158,7 +159,14 @@ describe("rows that table-data compares with the source's", () => {
 });
 
 describe("the counts of one pass", () => {
-  const unique = { kind: "unique", name: "t_pkey", keys: ["id"], predicate: null, nullsDistinct: true } as const;
+  const unique = {
+    kind: "unique",
+    name: "t_pkey",
+    oid: "1",
+    keys: ["id"],
+    predicate: null,
+    nullsDistinct: true,
+  } as const;
   const rules = [
     rowRule.notNull("id"),
     { ...unique, notNull: true, integer: true, ordered: false, usual: true } as UniqueRule,

@@ -34,7 +34,17 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
 const sound: TablePages = {
   rows: { blocks: 1, lines: 7 },
   table: [],
-  indexes: [{ index: "public.orders_pkey", oid: "2", entries: 7, keysCompared: true, problems: [], notCovered: null }],
+  indexes: [
+    {
+      index: "public.orders_pkey",
+      oid: "2",
+      entries: 7,
+      keysCompared: true,
+      keysDistinct: true,
+      problems: [],
+      notCovered: null,
+    },
+  ],
   zeroBlocks: [],
   multixacts: { asked: 3, more: false },
 };

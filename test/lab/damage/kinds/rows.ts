@@ -67,6 +67,12 @@ export const rowKinds = inArea("rows", [
     { caughtBy: [...data, ...constraints, ...indexes] },
   ),
   againstRules(
+    "a row doubled with its entry in the primary key",
+    bySql(`UPDATE pg_catalog.pg_index SET indisunique = false WHERE indexrelid = 'public.pgbench_accounts_pkey'::regclass;
+           INSERT INTO public.pgbench_accounts SELECT * FROM public.pgbench_accounts WHERE aid = 777;
+           UPDATE pg_catalog.pg_index SET indisunique = true WHERE indexrelid = 'public.pgbench_accounts_pkey'::regclass`),
+  ),
+  againstRules(
     "a row of a foreign key's table lost",
     unguarded(
       "SET row_security = off; ALTER TABLE lab.accounts DISABLE RULE no_delete; DELETE FROM lab.accounts WHERE id = 7; ALTER TABLE lab.accounts ENABLE RULE no_delete",
