@@ -91,7 +91,7 @@ class StoredRelation implements Relation {
   proven: boolean | null = null;
   of: StoredRelation | null = null;
   private readonly shape: Kind;
-  private readonly number: number;
+  readonly number: number;
   private firstIndex: StoredRelation | null = null;
   private nextIndex: StoredRelation | null = null;
 
@@ -114,10 +114,14 @@ class StoredRelation implements Relation {
   get oid() {
     return String(this.number);
   }
-  get indexes() {
+  get indexes(): readonly Relation[] {
+    // Nearly all have none or one.
+    if (this.firstIndex === null) return NO_INDEXES;
+    if (this.firstIndex.nextIndex === null) return [this.firstIndex];
     const indexes: Relation[] = [];
-    for (let index = this.firstIndex; index !== null; index = index.nextIndex) indexes.unshift(index);
-    return indexes;
+    for (let index: StoredRelation | null = this.firstIndex; index !== null; index = index.nextIndex)
+      indexes.push(index);
+    return indexes.reverse();
   }
   get database() {
     return this.shape.database;
@@ -154,6 +158,8 @@ class StoredRelation implements Relation {
   }
 }
 
+const NO_INDEXES: readonly Relation[] = [];
+
 interface Row {
   oid: number;
   name: string;
@@ -179,7 +185,8 @@ export async function readRelations(database: Database, name: string, shared: bo
     relations.push(new StoredRelation(row, kind));
     owners.push(row.of);
   });
-  const byOid = new Map(relations.map((relation) => [Number(relation.oid), relation]));
+  const byOid = new Map<number, StoredRelation>();
+  for (const relation of relations) byOid.set(relation.number, relation);
   for (const [i, relation] of relations.entries()) {
     const owner = byOid.get(owners[i] ?? 0);
     if (owner !== undefined && owner !== relation) relation.belongTo(owner);
@@ -210,14 +217,14 @@ export function leaderOf(relation: Relation): Relation {
 
 /** Sets `rank`, in place: there may be a hundred thousand of them. */
 export function rankRelations(relations: Relation[], ledger: Ledger, keyOf: (r: Relation) => string): Relation[] {
-  const isProven = Object.keys(ledger).length > 0;
-  const leaders = [...new Set(relations.map(leaderOf))]
-    .map((leader) => ({ leader, provenAt: isProven ? (ledger[keyOf(leader)] ?? "") : "" }))
-    .sort((a, b) => {
-      if (a.provenAt !== b.provenAt) return a.provenAt < b.provenAt ? -1 : 1;
-      return b.leader.changedAt - a.leader.changedAt;
-    });
-  for (const [i, { leader }] of leaders.entries()) leader.rank = i;
+  const leaders = [...new Set(relations.map(leaderOf))].sort((a, b) => b.changedAt - a.changedAt);
+  if (Object.keys(ledger).length > 0) {
+    const provenAt = new Map(leaders.map((leader) => [leader, ledger[keyOf(leader)] ?? ""]));
+    const at = (leader: Relation) => provenAt.get(leader) as string;
+    // Stable: what was proven at the same time stays in its order.
+    leaders.sort((a, b) => (at(a) === at(b) ? 0 : at(a) < at(b) ? -1 : 1));
+  }
+  for (const [i, leader] of leaders.entries()) leader.rank = i;
   for (const relation of relations) relation.rank = leaderOf(relation).rank;
   return relations;
 }

@@ -10,7 +10,16 @@ import type { Rule } from "./constraint-questions.ts";
 import { canSplit, describeRules, type Group, groupsOf, provenRules } from "./constraint-rules.ts";
 import { distinctIndexes } from "./page-facts.ts";
 import { receiptCovers } from "./receipt-tables.ts";
-import { isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Settle, type Way } from "./relation-units.ts";
+import {
+  inTurns,
+  isSmall,
+  lookAtAll,
+  lookAtParts,
+  type Part,
+  partsOf,
+  type Settle,
+  type Way,
+} from "./relation-units.ts";
 
 export interface ConstraintsFacts extends FoundFacts {
   violations: readonly (Violation & { database: string })[];
@@ -28,18 +37,17 @@ export const constraints: Check<ConstraintsFacts> = {
     );
     const rules = await describeRules(edge, tables);
     const tally = new ConstraintTally();
-    const bytes = new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+    let sizes: ReadonlyMap<string, number> | undefined;
+    /** Asked by foreign keys only. */
+    const bytesOf = (database: string, oid: string) => {
+      sizes ??= new Map(tables.map((table) => [`${table.database} ${table.oid}`, table.bytes]));
+      return sizes.get(`${database} ${oid}`) ?? 0;
+    };
     const look = async (which: readonly Relation[], distinct: ReadonlySet<string>, settle: Settle<TableAnswer>) => {
       const groupsFor = (table: Relation) =>
-        groupsOf(
-          rules.get(table),
-          table,
-          canSplit(edge),
-          (oid) => bytes.get(`${table.database} ${oid}`) ?? 0,
-          distinct,
-        );
+        groupsOf(rules.get(table), table, canSplit(edge), (oid) => bytesOf(table.database, oid), distinct);
       const nthOf = (relation: Relation, nth: number) => ({ relation, group: groupsFor(relation)[nth] as Group });
-      const { small, parts, nothing } = planTables(which, groupsFor);
+      const { small, parts, nothing } = await planTables(which, groupsFor);
       for (const table of nothing) settle(table);
       const way: Way<TableAnswer> = {
         bytes: (table) => table.bytes,
@@ -93,11 +101,11 @@ const waitsForPages = (edge: Edge, table: Relation) =>
   edge.asked.level === "full" && !isSmall(table, table.bytes) && table.indexes.some(({ fixedKeys }) => fixedKeys);
 
 /** Small tables whose constraints one pass answers, the parts of all others, and those of which there is nothing to ask. */
-function planTables(tables: readonly Relation[], groupsFor: (table: Relation) => Group[]) {
+async function planTables(tables: readonly Relation[], groupsFor: (table: Relation) => Group[]) {
   const small: Relation[] = [];
   const nothing: Relation[] = [];
   const parts: Part[] = [];
-  for (const table of tables) {
+  await inTurns(tables, (table) => {
     const groups = groupsFor(table);
     const [only] = groups;
     const isOne = groups.length === 1 && only !== undefined && isOnePass(only);
@@ -110,7 +118,7 @@ function planTables(tables: readonly Relation[], groupsFor: (table: Relation) =>
           groups.map((group) => ({ bytes: group.bytes })),
         ),
       );
-  }
+  });
   return { small, parts, nothing };
 }
 

@@ -7,6 +7,7 @@ import type { Relation } from "../relations.ts";
 import type { PageProblem } from "./page-index.ts";
 import { type PassItem, pagePass } from "./page-pass.ts";
 import type { IndexPages, TablePages } from "./page-table.ts";
+import { isSmall } from "./relation-units.ts";
 
 export interface IndexEntriesFacts extends FoundFacts {
   entries: number;
@@ -35,7 +36,7 @@ export class PageFacts {
   private readonly known = new Set<Relation>();
   private readonly awaited = new Map<Relation, () => void>();
 
-  /** Resolves when what was learned of that table is here; never when nothing will be. */
+  /** Resolves when what was learned of that table, which is no small one, is here; never when nothing will be. */
   async added(table: Relation): Promise<void> {
     if (!this.known.has(table)) await new Promise<void>((resolve) => this.awaited.set(table, resolve));
   }
@@ -44,7 +45,7 @@ export class PageFacts {
     this.tables.add(relation, outcome);
     if (outcome.kind === "done") this.addRows(relation, outcome.value);
     for (const index of indexes) this.addIndex(index, outcome);
-    this.known.add(relation);
+    if (!isSmall(relation, relation.bytes)) this.known.add(relation);
     this.awaited.get(relation)?.();
   };
 

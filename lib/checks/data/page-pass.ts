@@ -59,7 +59,7 @@ export async function pagePass(edge: Edge, each: (item: PassItem) => void): Prom
     edge,
     tables.filter(isHeap),
     {
-      bytes: (table) => indexes(table).reduce((sum, index) => sum + index.bytes, table.bytes),
+      bytes: (table) => table.indexes.reduce((sum, index) => sum + (index.valid ? index.bytes : 0), table.bytes),
       one: (session, table) => readTable(session, table, around),
       together: (session, small) => readTables(session, small, around),
     },

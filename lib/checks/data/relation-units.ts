@@ -1,5 +1,6 @@
 /** Units over one relation of a database that may be in use: what was dropped meanwhile says nothing. */
 
+import { setImmediate as turn } from "node:timers/promises";
 import { quoteLiteral, sqlState } from "../../io/database.ts";
 import type { Edge } from "../edge.ts";
 import { isAway, isDamage } from "../failure.ts";
@@ -12,6 +13,16 @@ export type Settle<T> = (relation: Relation, ...outcomes: Outcome<T>[]) => void;
 /** Where a statement costs more than what it looks at, many relations share one. */
 const SMALL_BYTES = 1024 ** 2;
 const MOST_TOGETHER = 40;
+
+/** Of very many relations, that others get their turn and garbage can be collected meanwhile. */
+export async function inTurns(relations: readonly Relation[], use: (relation: Relation) => void): Promise<void> {
+  for (const [i, relation] of relations.entries()) {
+    if (i % RELATIONS_A_TURN === RELATIONS_A_TURN - 1) await turn();
+    use(relation);
+  }
+}
+
+const RELATIONS_A_TURN = 1000;
 
 export const isSmall = (relation: Relation, bytes: number) => bytes <= SMALL_BYTES && !relation.held;
 
@@ -35,7 +46,7 @@ export async function lookAtAll<T>(
   const always = way.always === true;
   const small: Relation[] = [];
   const big: Relation[] = [];
-  for (const relation of relations) (isSmall(relation, way.bytes(relation)) ? small : big).push(relation);
+  await inTurns(relations, (relation) => (isSmall(relation, way.bytes(relation)) ? small : big).push(relation));
   const units = [
     ...big.map((relation) => ({ ...unitOf(relation, way.bytes(relation)), always, isBatch: false })),
     ...batches(small).map((batch) => ({ ...batchOf(batch, way), always, isBatch: true })),
