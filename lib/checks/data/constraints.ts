@@ -98,7 +98,10 @@ export const constraints: Check<ConstraintsFacts> = {
  * that there are none. That stands on the order that B-trees are proven to have at level full.
  */
 const waitsForPages = (edge: Edge, table: Relation) =>
-  edge.asked.level === "full" && !isSmall(table, table.bytes) && table.indexes.some(({ fixedKeys }) => fixedKeys);
+  edge.asked.level === "full" &&
+  table.persistence === "p" &&
+  !isSmall(table, table.bytes) &&
+  table.indexes.some(({ fixedKeys }) => fixedKeys);
 
 /** Small tables whose constraints one pass answers, the parts of all others, and those of which there is nothing to ask. */
 async function planTables(tables: readonly Relation[], groupsFor: (table: Relation) => Group[]) {
