@@ -229,6 +229,9 @@ test("a backup that was finished while nobody followed it is known as finished",
   const { api } = lab();
   const path = await startHeldBackup(api, holdEnd);
   const { pid, label } = (await waitUntilCopied(api, path)).json;
+  // Before that it says much, which would fill the pipe that nobody reads then, and it would wait for ever.
+  const waits = new RegExp(`backup stop and wait for all WAL segments to archive label=${label}`);
+  await waitFor("pgBackRest to wait for its WAL", async () => waits.test(await api.service.log()));
   api.service.kill("SIGSTOP");
   await letGo();
   await waitFor(
