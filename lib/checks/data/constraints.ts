@@ -70,22 +70,18 @@ export const constraints: Check<ConstraintsFacts> = {
     };
     const described = tables.filter((table) => rules.has(table));
     for (const table of tables) if (!rules.has(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
-    const late = described.filter((table) => waitsForPages(edge, table));
+    const late = new Set(described.filter((table) => waitsForPages(edge, table)));
     await Promise.all([
       look(
-        described.filter((table) => !waitsForPages(edge, table)),
+        described.filter((table) => !late.has(table)),
         new Set(),
         tally.add,
       ),
-      ...late.map(async (table) => {
+      ...[...late].map(async (table) => {
         const distinct = await distinctIndexes(edge, table);
         const proven = provenRules(rules.get(table), distinct);
         const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
-        const settle =
-          proven === 0
-            ? tally.add
-            : (of: Relation, ...others: Outcome<TableAnswer>[]) => tally.add(of, done, ...others);
-        await look([table], distinct, settle);
+        await look([table], distinct, (of, ...outcomes) => tally.add(of, ...(proven === 0 ? [] : [done]), ...outcomes));
       }),
     ]);
     return tally.facts();
