@@ -114,7 +114,9 @@ async function follow(
   const { main: patroni, etcd: ownEtcd } = run.running;
   let state = "";
   let busyAt = performance.now();
-  let [askedAt, spokenAt] = [Number.NEGATIVE_INFINITY, performance.now()];
+  let askedAt = Number.NEGATIVE_INFINITY;
+  // Of a Patroni that logs elsewhere, by the operator's own template, nothing is ever heard.
+  let spokenAt = Number.POSITIVE_INFINITY;
   for (;;) {
     const exit = patroni?.exit ?? null;
     const hasSpoken = await follower.update();

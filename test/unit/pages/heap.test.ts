@@ -22,6 +22,25 @@ describe("a page of a heap", () => {
     expect(orphans).toEqual([]);
   });
 
+  test("each line that an index must know leads to one live row, unless an updated one came back to life", () => {
+    const bytes = heap();
+    const counts = () => {
+      const { live, needed } = heapPage(pagesOf(bytes), 0, noHints);
+      return { live, needed: needed.count() };
+    };
+    expect(counts()).toEqual({ live: 18, needed: 18 });
+    const updated = Array.from({ length: 35 }, (_, i) => bytes.readUInt32LE(24 + 4 * i))
+      .filter((pointer) => ((pointer >>> 15) & 3) === 1)
+      .map((pointer) => pointer & 0x7fff)
+      .find(
+        (tuple) =>
+          (bytes.readUInt16LE(tuple + 18) & 0xc000) === 0x4000 && (bytes.readUInt16LE(tuple + 20) & 0x0400) !== 0,
+      ) as number;
+    // Its xmax committed; now it is said to be invalid.
+    bytes.writeUInt16LE((bytes.readUInt16LE(updated + 20) & ~0x0400) | 0x0800, updated + 20);
+    expect(counts()).toEqual({ live: 19, needed: 18 });
+  });
+
   test("what hint bits say of transactions", () => {
     const said = new Set<string>();
     heapPage(pagesOf(heap()), 0, { xid: (xid, claim) => said.add(`${xid} ${claim}`) });
