@@ -67,6 +67,8 @@ export function openLongLivedDatabase(conninfo: Conninfo, options: LongLivedOpti
     });
     try {
       await options.prepare?.(database, closing.signal);
+      // Closed meanwhile: nobody would close this one.
+      closing.signal.throwIfAborted();
       return database;
     } catch (error) {
       await database.close();

@@ -173,3 +173,23 @@ test("closing lets work that was begun end, and leaves no session", async () => 
   await waitFor("the session to end", async () => (await other.use((db) => db.row(sessions))).count === "0");
   await expect(backend(database)).rejects.toThrow(DatabaseAway);
 });
+
+test("closing while the next session is prepared leaves none either, and ends", async () => {
+  const other = await open();
+  let arrive = () => {};
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  const database = openLongLivedDatabase(server, {
+    applicationName: "preparing",
+    async prepare(db, signal) {
+      arrive();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      await db.query("SELECT");
+    },
+  });
+  await arrived;
+  await database.close();
+  const sessions = "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = 'preparing'";
+  await waitFor("the session to end", async () => (await other.use((db) => db.row(sessions))).count === "0");
+});
