@@ -1,6 +1,7 @@
 /** All that a check may touch: the instance by SQL, PostgreSQL's programs, and what other checks have run into. */
 
 import { type ConnectOptions, type Database, withDatabase } from "../io/database.ts";
+import { type KeptSessions, keepSessions } from "../io/kept-sessions.ts";
 import { killedForMemory } from "../io/memory.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
 import { inParallel } from "../parallel.ts";
@@ -40,8 +41,13 @@ export interface Edge {
   manifestAnswers(): Promise<Snapshot>;
   /** Nobody needs them any more: of many objects they are the biggest thing in memory. */
   forgetManifestAnswers(): void;
-  /** A session in `database`, or in the one of the connection string; plain names mean pg_catalog, times are UTC. */
+  /**
+   * A session in `database`, or in the one of the connection string; plain names mean pg_catalog, times are UTC. Others have
+   * used it before and will again: what it sets is set back, but a library stays loaded.
+   */
   sql<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
+  /** The same in a new one, that nobody uses later. */
+  newSession<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
   /** Databases that let a session in, templates too (`template1`), without invalid ones; by name. */
   databases(): Promise<string[]>;
   /** Every relation with storage, of every database; asked once. */
@@ -49,7 +55,12 @@ export interface Edge {
   /** Shared by all checks of the data. */
   pool: Pool;
   withSignal(signal: AbortSignal): Edge;
+  /** Ends the sessions that nobody uses any more. */
+  close(): Promise<void>;
 }
+
+/** Sessions that stay open unused; of a server's connections at most a fourth. */
+const MOST_KEPT = 32;
 
 /** The bookkeeping lives here (`mark`), and cluster-wide questions are asked here. */
 export const MAINTENANCE_DATABASE = "postgres";
@@ -76,9 +87,12 @@ const POOL_SESSION = {
 export function openEdge(
   base: Omit<
     Edge,
-    "sql" | "withSignal" | "failures" | "manifestAnswers" | "forgetManifestAnswers" | "databases" | "relations" | "pool"
+    | ("sql" | "newSession" | "withSignal" | "close" | "failures" | "databases" | "relations" | "pool")
+    | ("manifestAnswers" | "forgetManifestAnswers")
   > & {
-    collectManifest(signal: AbortSignal): Promise<Snapshot>;
+    collectManifest(signal: AbortSignal, sessions: KeptSessions): Promise<Snapshot>;
+    /** The server's `max_connections`. */
+    maxConnections: number;
     /** Of the whole of the checks of the data; null is none. */
     budgetMs: number | null;
     onProgress?(progress: { doneBytes: number; totalBytes: number; object: string }): void;
@@ -88,8 +102,13 @@ export function openEdge(
   let answers: Promise<Snapshot> | undefined;
   let names: Promise<string[]> | undefined;
   let all: Promise<Relation[]> | undefined;
-  const sql = <T>(database: string | null, use: (database: Database) => Promise<T>, signal: AbortSignal) =>
-    ask(base.conninfo, { database, signal, statementTimeoutMs: base.statementTimeoutMs }, use);
+  const sessions = keepSessions(base.conninfo, Math.min(MOST_KEPT, Math.floor(base.maxConnections / 4)));
+  const sql = <T>(
+    database: string | null,
+    use: (database: Database) => Promise<T>,
+    signal: AbortSignal,
+    settings = SESSION,
+  ) => sessions.use(sessionOptions(base.conninfo, { ...base, database, signal, settings }), use);
   const databases = () => {
     names ??= sql(MAINTENANCE_DATABASE, readDatabases, base.signal);
     return names;
@@ -109,51 +128,46 @@ export function openEdge(
     signal: base.signal,
     onProgress: base.onProgress,
     onFailure: (error) => failures.push(error),
-    open: (database, use) =>
-      ask(
-        base.conninfo,
-        { database, signal: base.signal, statementTimeoutMs: base.statementTimeoutMs, settings: POOL_SESSION },
-        use,
-      ),
+    open: (database, use) => sql(database, use, base.signal, POOL_SESSION),
   });
   const make = (signal: AbortSignal): Edge => ({
     ...base,
     signal,
     failures,
     manifestAnswers: () => {
-      answers ??= base.collectManifest(signal);
+      answers ??= base.collectManifest(signal, sessions);
       return answers;
     },
     forgetManifestAnswers: () => {
       answers = undefined;
     },
     sql: (database, use) => sql(database, use, signal),
+    newSession: (database, use) => ask(base.conninfo, { ...base, database, signal }, use),
     databases,
     relations,
     pool,
     withSignal: make,
+    close: sessions.close,
   });
   return make(base.signal);
 }
 
+type Asking = { database: string | null } & Pick<ConnectOptions, "signal" | "statementTimeoutMs" | "settings">;
+
 /** One session of a check. */
-export function ask<T>(
+export const ask = <T>(conninfo: Conninfo, options: Asking, use: (database: Database) => Promise<T>): Promise<T> =>
+  withDatabase(conninfo, sessionOptions(conninfo, options), use);
+
+const sessionOptions = (
   conninfo: Conninfo,
-  options: { database: string | null } & Pick<ConnectOptions, "signal" | "statementTimeoutMs" | "settings">,
-  use: (database: Database) => Promise<T>,
-): Promise<T> {
-  return withDatabase(
-    conninfo,
-    {
-      database: options.database ?? conninfo.dbname ?? MAINTENANCE_DATABASE,
-      statementTimeoutMs: options.statementTimeoutMs,
-      applicationName: "patroni-restore verify",
-      settings: options.settings ?? SESSION,
-      signal: options.signal,
-    },
-    use,
-  );
-}
+  { database, signal, statementTimeoutMs, settings = SESSION }: Asking,
+): ConnectOptions & { database: string } => ({
+  database: database ?? conninfo.dbname ?? MAINTENANCE_DATABASE,
+  applicationName: "patroni-restore verify",
+  statementTimeoutMs,
+  settings,
+  signal,
+});
 
 async function readDatabases(database: Database): Promise<string[]> {
   const rows = await database.query<{ datname: string }>(

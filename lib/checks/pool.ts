@@ -198,6 +198,7 @@ export class Pool {
               unanswered = null;
               await this.do(session, doing);
             }
+            await connection.query("ROLLBACK");
           } finally {
             this.openSessions--;
           }

@@ -58,8 +58,20 @@ export async function withDatabase<T>(
   options: ConnectOptions,
   use: (database: Database) => Promise<T>,
 ): Promise<T> {
-  const { signal } = options;
   const database = await openDatabase(conninfo, options);
+  try {
+    return await whileOpen(database, options.signal, use);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Calls back with it. The signal cuts it; the call then throws the signal's reason. */
+export async function whileOpen<T>(
+  database: OpenDatabase,
+  signal: AbortSignal | undefined,
+  use: (database: Database) => Promise<T>,
+): Promise<T> {
   const onAbort = () => database.cut();
   signal?.addEventListener("abort", onAbort);
   try {
@@ -70,7 +82,6 @@ export async function withDatabase<T>(
     throw error;
   } finally {
     signal?.removeEventListener("abort", onAbort);
-    await database.close();
   }
 }
 
@@ -87,12 +98,7 @@ export async function openDatabase(conninfo: Conninfo, options: ConnectOptions):
   signal?.addEventListener("abort", onAbort);
   try {
     signal?.throwIfAborted();
-    const settings = {
-      statement_timeout: String(Math.min(statementTimeoutMs, MAX_TIMER_MS)),
-      ...options.settings,
-    };
-    const calls = Object.keys(settings).map((_, i) => `pg_catalog.set_config($${2 * i + 1}, $${2 * i + 2}, false)`);
-    await client.query(`SELECT ${calls.join(", ")}`, Object.entries(settings).flat());
+    await client.query(...settingsQuery(options));
   } catch (error) {
     await closeConnection(client);
     signal?.throwIfAborted();
@@ -113,6 +119,16 @@ export async function openDatabase(conninfo: Conninfo, options: ConnectOptions):
     cut: () => breakConnection(client),
     close: () => closeConnection(client),
   };
+}
+
+/** SQL and values that give a session its settings. */
+export function settingsQuery({ statementTimeoutMs = 0, settings }: ConnectOptions): [string, string[]] {
+  const entries = Object.entries({
+    statement_timeout: String(Math.min(statementTimeoutMs, MAX_TIMER_MS)),
+    ...settings,
+  });
+  const calls = entries.map((_, i) => `pg_catalog.set_config($${2 * i + 1}, $${2 * i + 2}, false)`);
+  return [`SELECT ${calls.join(", ")}`, entries.flat()];
 }
 
 export function onlyRow<T>(rows: readonly object[], sql: string): T {

@@ -152,7 +152,10 @@ export async function movedObjects(session: Session, horizon: string): Promise<S
     `SELECT d.classid, d.objid FROM pg_shdepend AS d JOIN pg_authid AS x ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = x.oid
       WHERE d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND ${unsettled}`,
   ];
-  const rows = await session.database.query<{ object: string }>(`
+  const { database } = session;
+  // By its guess of what a recursion finds the server clears up to 50 MB before it begins; never more than this allows.
+  await database.query("SET work_mem = '256kB'");
+  const rows = await database.query<{ object: string }>(`
 WITH RECURSIVE moved(class, id) AS (
   SELECT * FROM (${changed.join("\nUNION ALL\n")}) AS changed
   UNION
@@ -165,5 +168,6 @@ WITH RECURSIVE moved(class, id) AS (
        AND m.class IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass)) AS n (class, id)
 )
 SELECT format('%s:%s', class::regclass, id) AS object FROM moved`);
+  await database.query("RESET work_mem");
   return new Set(rows.map((row) => row.object));
 }

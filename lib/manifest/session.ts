@@ -2,6 +2,7 @@
 
 import { RestoreError } from "../errors.ts";
 import { type Database, sqlState, withDatabase } from "../io/database.ts";
+import type { KeptSessions } from "../io/kept-sessions.ts";
 import { explainConnectionError, isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 
@@ -16,6 +17,8 @@ export interface Session {
 export interface SessionOptions {
   statementTimeoutMs: number;
   signal?: AbortSignal | undefined;
+  /** Where sessions are kept; elsewhere each is a new one. */
+  sessions?: KeptSessions | undefined;
 }
 
 /** An ALTER that holds its lock is somebody at work: the answer counts as in motion rather than being waited for. */
@@ -54,19 +57,15 @@ export async function withManifestSession<T>(
   use: (session: Session) => Promise<T>,
 ): Promise<T> {
   try {
-    return await withDatabase(
-      conninfo,
-      { database, statementTimeoutMs: options.statementTimeoutMs, signal: options.signal },
-      async (connection) => {
-        const names = Object.keys(PINNED);
-        const calls = names.map((_, i) => `pg_catalog.set_config($${2 * i + 1}, $${2 * i + 2}, false)`);
-        await connection.query(`SELECT ${calls.join(", ")}`, Object.entries(PINNED).flat());
-        const row = await connection.row<{ encoding: string; version: string }>(
-          "SELECT getdatabaseencoding() AS encoding, current_setting('server_version_num') AS version",
-        );
-        return await use({ database: connection, encoding: row.encoding, serverVersion: Number(row.version) });
-      },
-    );
+    const { statementTimeoutMs, signal, sessions } = options;
+    const request = { database, statementTimeoutMs, signal, settings: PINNED };
+    const work = async (connection: Database) => {
+      const row = await connection.row<{ encoding: string; version: string }>(
+        "SELECT getdatabaseencoding() AS encoding, current_setting('server_version_num') AS version",
+      );
+      return await use({ database: connection, encoding: row.encoding, serverVersion: Number(row.version) });
+    };
+    return await (sessions === undefined ? withDatabase(conninfo, request, work) : sessions.use(request, work));
   } catch (error) {
     if (error instanceof RestoreError) throw error;
     if (

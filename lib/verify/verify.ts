@@ -102,9 +102,10 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     jobs,
     binDir: input.binDir,
     serverVersion: server.versionNumber,
+    maxConnections: server.maxConnections,
     begin: server.run,
     // The source was asked the receipt's queries, so this instance is asked the same.
-    collectManifest: (limit) => {
+    collectManifest: (limit, sessions) => {
       const manifest = input.receipt?.manifest;
       const basis = {
         horizon: { xid: manifest?.horizon ?? "3" },
@@ -116,6 +117,7 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
         connections: jobs,
         statementTimeoutMs: input.checkTimeoutMs,
         signal: limit,
+        sessions,
       });
     },
   });
@@ -132,7 +134,10 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
       logResult(log, result);
       show();
     },
-  }).finally(() => progress.end());
+  }).finally(() => {
+    progress.end();
+    return edge.close();
+  });
   const results = outcomes.map((outcome) => outcome.result);
   return {
     checks: results,
@@ -165,13 +170,19 @@ async function connect(
   conninfo: Conninfo,
   statementTimeoutMs: number,
   signal: AbortSignal,
-): Promise<{ run: ServerRun; version: string; versionNumber: number }> {
+): Promise<{ run: ServerRun; version: string; versionNumber: number; maxConnections: number }> {
   try {
     return await ask(conninfo, { database: null, statementTimeoutMs, signal }, async (database) => {
-      const version = await database.row<{ text: string; number: string }>(
-        "SELECT current_setting('server_version') AS text, current_setting('server_version_num') AS number",
+      const server = await database.row<{ text: string; number: string; connections: string }>(
+        `SELECT current_setting('server_version') AS text, current_setting('server_version_num') AS number,
+                current_setting('max_connections') AS connections`,
       );
-      return { run: await readServerRun(database), version: version.text, versionNumber: Number(version.number) };
+      return {
+        run: await readServerRun(database),
+        version: server.text,
+        versionNumber: Number(server.number),
+        maxConnections: Number(server.connections),
+      };
     });
   } catch (error) {
     signal.throwIfAborted();

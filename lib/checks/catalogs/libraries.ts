@@ -165,7 +165,7 @@ async function tryOwn(edge: Edge, libraries: readonly LibraryFunction[][]): Prom
   );
   try {
     for (const [database, functions] of groupBy(asked, (f) => f.database)) {
-      await edge.sql(database, (session) => session.query(validate(functions)));
+      await edge.newSession(database, (session) => session.query(validate(functions)));
     }
     return libraries;
   } catch {
@@ -189,7 +189,7 @@ async function tryLibrary(edge: Edge, functions: readonly LibraryFunction[]): Pr
   );
   for (const [database, asked] of byDatabase) {
     try {
-      await edge.sql(database, async (session) => {
+      await edge.newSession(database, async (session) => {
         await session.query("SET lc_messages = 'C'");
         const well = await session.query(validate(asked)).then(
           () => true,

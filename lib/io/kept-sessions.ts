@@ -1,0 +1,97 @@
+/**
+ * Sessions that are used again. A new one costs the server a process, and everything that the process reads of its catalogs
+ * before it can plan its first query: together most of what a short question takes.
+ */
+
+import type { Conninfo } from "../postgres/conninfo.ts";
+import {
+  type ConnectOptions,
+  type Database,
+  type OpenDatabase,
+  openDatabase,
+  settingsQuery,
+  sqlState,
+  whileOpen,
+} from "./database.ts";
+
+export interface KeptSessions {
+  /**
+   * As `withDatabase`, in a session that may have been used before: what it sets is set back, and it must leave no transaction
+   * open. After an error the session is closed, so that nobody inherits what was wrong with it.
+   */
+  use<T>(options: ConnectOptions & { database: string }, work: (database: Database) => Promise<T>): Promise<T>;
+  /** Closes those that nobody uses; later ones are not kept. */
+  close(): Promise<void>;
+}
+
+/** `most`: so many stay open unused; there may be more of them in use. */
+export function keepSessions(conninfo: Conninfo, most: number): KeptSessions {
+  const idle = new Map<string, OpenDatabase[]>();
+  let room = most;
+
+  function take(database: string): OpenDatabase | undefined {
+    const session = idle.get(database)?.pop();
+    if (session !== undefined) room++;
+    return session;
+  }
+
+  /** The ones that came first stay: questions go through the databases in the same order again and again. */
+  async function putBack(database: string, session: OpenDatabase): Promise<void> {
+    if (room <= 0) return session.close();
+    room--;
+    idle.set(database, [...(idle.get(database) ?? []), session]);
+  }
+
+  async function closeIdle(): Promise<void> {
+    const all = [...idle.values()].flat();
+    idle.clear();
+    room += all.length;
+    await Promise.all(all.map((session) => session.close()));
+  }
+
+  async function openNew(options: ConnectOptions): Promise<OpenDatabase> {
+    try {
+      return await openDatabase(conninfo, options);
+    } catch (error) {
+      // Too many connections: ours that nobody uses are some of them.
+      if (sqlState(error) !== "53300" || idle.size === 0) throw error;
+      await closeIdle();
+      return openDatabase(conninfo, options);
+    }
+  }
+
+  async function open(options: ConnectOptions & { database: string }): Promise<OpenDatabase> {
+    for (let session = take(options.database); session !== undefined; session = take(options.database)) {
+      try {
+        await whileOpen(session, options.signal, async (database) => {
+          await database.query("DISCARD ALL");
+          await database.query(...settingsQuery(options));
+        });
+        return session;
+      } catch {
+        // The server has ended it meanwhile.
+        await session.close();
+        options.signal?.throwIfAborted();
+      }
+    }
+    return openNew(options);
+  }
+
+  return {
+    async use(options, work) {
+      const session = await open(options);
+      try {
+        const result = await whileOpen(session, options.signal, work);
+        await (options.signal?.aborted === true ? session.close() : putBack(options.database, session));
+        return result;
+      } catch (error) {
+        await session.close();
+        throw error;
+      }
+    },
+    async close() {
+      room = Number.NEGATIVE_INFINITY;
+      await closeIdle();
+    },
+  };
+}
