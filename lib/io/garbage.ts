@@ -16,8 +16,8 @@ const MORE = 8 * MEGABYTE;
 const EVERY_MS = 100;
 /** Between two times, in times of what the last one took: of very much that is in use it would take half of all work. */
 const PAUSE = 9;
-/** From here on it is more urgent. */
-const MUCH = 140 * MEGABYTE;
+/** So much more is more urgent. */
+const MUCH_MORE = 16 * MEGABYTE;
 const PAUSE_OF_MUCH = 2;
 
 /**
@@ -29,21 +29,25 @@ const NEWEST_KNOWN = 26;
 /** Until the process ends, without keeping it from that. */
 export function keepGarbageLow(): void {
   if (Number.parseInt(process.versions.node, 10) <= NEWEST_KNOWN) setFlagsFromString("--semi-space-growth-factor=1");
-  let limit = ENOUGH;
-  let notBefore = 0;
+  let isRunning = false;
+  let left = 0;
+  let endedAt = 0;
+  let tookMs = 0;
   let session: Session | undefined;
   const timer = setInterval(() => {
+    if (isRunning) return;
+    const rss = process.memoryUsage.rss();
+    if (rss < Math.max(ENOUGH, left + MORE)) return;
     const startedAt = performance.now();
-    if (startedAt < notBefore || process.memoryUsage.rss() < limit) return;
-    // Until it is done.
-    limit = Number.POSITIVE_INFINITY;
+    if (startedAt - endedAt < tookMs * (rss < left + MUCH_MORE ? PAUSE : PAUSE_OF_MUCH)) return;
+    isRunning = true;
     try {
       session ??= connected();
       session.post("HeapProfiler.collectGarbage", () => {
-        limit = Math.max(ENOUGH, process.memoryUsage.rss() + MORE);
-        const endedAt = performance.now();
-        const pause = process.memoryUsage.rss() < MUCH ? PAUSE : PAUSE_OF_MUCH;
-        notBefore = endedAt + pause * (endedAt - startedAt);
+        isRunning = false;
+        left = process.memoryUsage.rss();
+        endedAt = performance.now();
+        tookMs = endedAt - startedAt;
       });
     } catch {
       // This Node was built without its inspector.

@@ -59,26 +59,29 @@ CASE WHEN t.typtype = 'e' OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.
      WHEN t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^reg' THEN format('t.%I::oid', a.attname)
      ELSE format('t.%I::text', a.attname) END`;
 
-/** Every table with rows of people: not foreign, unlogged or temporary ones, nor the mark's own. */
+const TABLES = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam";
+
+/** With rows of people: not foreign, unlogged or temporary ones, nor the mark's own. */
+const WITH_ROWS = `
+c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND (c.relkind = 'r' OR c.relispopulated) AND m.amname = 'heap'
+AND ((n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'patroni_restore'))
+     OR c.oid = 'pg_largeobject'::regclass)
+AND c.oid NOT IN (
+  SELECT d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+   WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+     AND e.extname IN (${DETACHED_EXTENSIONS.map((name) => `'${name}'`).join(", ")}))`;
+
+/** Every table with rows of people. */
 export async function listTables(database: Database, name: string): Promise<TableSize[]> {
-  const rows = await database.query<Record<string, string>>(
-    `
+  const rows = await database.query<Record<string, string>>(`
 SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
        (CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) / current_setting('block_size')::int
              ELSE greatest(c.relpages, 0) END)::text AS blocks,
        (CASE WHEN l.relation IS NULL THEN coalesce(pg_table_size(c.oid), 0)
              ELSE greatest(c.relpages, 0)::int8 * current_setting('block_size')::int END)::text AS bytes
-  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam
+  FROM ${TABLES}
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
- WHERE c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND (c.relkind = 'r' OR c.relispopulated) AND m.amname = 'heap'
-   AND ((n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'patroni_restore'))
-        OR c.oid = 'pg_largeobject'::regclass)
-   AND NOT EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = ANY ($1))
- ORDER BY c.oid`,
-    [DETACHED_EXTENSIONS],
-  );
+ WHERE ${WITH_ROWS} ORDER BY c.oid`);
   return rows.map((row) => ({
     database: name,
     oid: row.oid as string,
@@ -86,6 +89,16 @@ SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
     blocks: Number(row.blocks),
     bytes: Number(row.bytes),
   }));
+}
+
+/** The same tables by OID, for who knows their sizes. */
+export async function listTableOids(database: Database): Promise<string[]> {
+  const oids: string[] = [];
+  const sql = `SELECT c.oid::text::bytea FROM ${TABLES} WHERE ${WITH_ROWS} ORDER BY c.oid`;
+  await database.bytes(`COPY (${sql}) TO STDOUT (FORMAT binary)`, (oid) => {
+    oids.push(String(oid));
+  });
+  return oids;
 }
 
 /** For `readColumns`. Without parameters. */
