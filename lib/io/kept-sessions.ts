@@ -17,7 +17,8 @@ import {
 export interface KeptSessions {
   /**
    * As `withDatabase`, in a session that may have been used before: what it sets is set back, and it must leave no transaction
-   * open. After an error the session is closed, so that nobody inherits what was wrong with it.
+   * open. After an error the session is closed, so that nobody inherits what was wrong with it. Its name and the limit on the
+   * server's silence stay those of its first use.
    */
   use<T>(options: ConnectOptions & { database: string }, work: (database: Database) => Promise<T>): Promise<T>;
   /** Closes those that nobody uses; later ones are not kept. */
