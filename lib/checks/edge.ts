@@ -93,6 +93,8 @@ export function openEdge(
     collectManifest(signal: AbortSignal, sessions: KeptSessions): Promise<Snapshot>;
     /** The server's `max_connections`. */
     maxConnections: number;
+    /** Databases in which nobody may stay: a session there makes CREATE DATABASE fail for everybody. */
+    templates: ReadonlySet<string>;
     /** Of the whole of the checks of the data; null is none. */
     budgetMs: number | null;
     onProgress?(progress: { doneBytes: number; totalBytes: number; object: string }): void;
@@ -108,7 +110,12 @@ export function openEdge(
     use: (database: Database) => Promise<T>,
     signal: AbortSignal,
     settings = SESSION,
-  ) => sessions.use(sessionOptions(base.conninfo, { ...base, database, signal, settings }), use);
+  ) => {
+    const options = sessionOptions(base.conninfo, { ...base, database, signal, settings });
+    return base.templates.has(options.database)
+      ? withDatabase(base.conninfo, options, use)
+      : sessions.use(options, use);
+  };
   const databases = () => {
     names ??= sql(MAINTENANCE_DATABASE, readDatabases, base.signal);
     return names;

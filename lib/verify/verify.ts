@@ -103,6 +103,7 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     binDir: input.binDir,
     serverVersion: server.versionNumber,
     maxConnections: server.maxConnections,
+    templates: server.templates,
     begin: server.run,
     // The source was asked the receipt's queries, so this instance is asked the same.
     collectManifest: (limit, sessions) => {
@@ -170,15 +171,26 @@ async function connect(
   conninfo: Conninfo,
   statementTimeoutMs: number,
   signal: AbortSignal,
-): Promise<{ run: ServerRun; version: string; versionNumber: number; maxConnections: number }> {
+): Promise<{
+  run: ServerRun;
+  version: string;
+  versionNumber: number;
+  maxConnections: number;
+  templates: ReadonlySet<string>;
+}> {
   try {
     return await ask(conninfo, { database: null, statementTimeoutMs, signal }, async (database) => {
       const server = await database.row<{ text: string; number: string; connections: string }>(
         `SELECT current_setting('server_version') AS text, current_setting('server_version_num') AS number,
                 current_setting('max_connections') AS connections`,
       );
+      // A catalog that cannot be read is for the checks to find.
+      const templates = await database
+        .query<{ datname: string }>("SELECT datname FROM pg_database WHERE datistemplate")
+        .catch(() => []);
       return {
         run: await readServerRun(database),
+        templates: new Set(templates.map(({ datname }) => datname)),
         version: server.text,
         versionNumber: Number(server.number),
         maxConnections: Number(server.connections),
