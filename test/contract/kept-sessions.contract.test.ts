@@ -1,31 +1,27 @@
 /** Sessions that are used again, against a real PostgreSQL. */
 
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { type Check, EVERY_LEVEL } from "../../lib/checks/check.ts";
 import { type Database, withDatabase } from "../../lib/io/database.ts";
 import { type KeptSessions, keepSessions } from "../../lib/io/kept-sessions.ts";
 import type { Conninfo } from "../../lib/postgres/conninfo.ts";
+import { verifyInstance } from "../../lib/verify/verify.ts";
 import { type Lab, openLab } from "../lab/lab.ts";
 import { waitFor } from "../lab/process.ts";
+import { startSource } from "../lab/source.ts";
+
+/** Of which a fourth may stay: enough to find one in a template. */
+const MOST = 12;
 
 let lab: Lab;
 let server: Conninfo;
 
 beforeAll(async () => {
   lab = await openLab("kept");
-  const args = ["-D", lab.path("data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-  await lab.mustRun("initdb", args);
-  const settings = {
-    ...{ port: 5432, listen_addresses: "", unix_socket_directories: lab.dir, fsync: "off" },
-    ...{ max_connections: 6, superuser_reserved_connections: 0, max_wal_senders: 0 },
-  };
-  const postgres = lab.startService(
-    "postgres",
-    "postgres",
-    ["-D", lab.path("data"), ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
-    { deathSignal: "QUIT" },
-  );
-  await postgres.waitForLog(/database system is ready to accept connections/);
-  server = { host: lab.dir, user: "postgres", dbname: "postgres" };
+  const source = await startSource(lab, {
+    parameters: { archive_mode: "off", max_connections: MOST, superuser_reserved_connections: 0, max_wal_senders: 0 },
+  });
+  server = { host: source.socketDir, port: String(source.port), user: "postgres", dbname: "postgres" };
 });
 
 let sessions: KeptSessions | undefined;
@@ -104,20 +100,67 @@ test("one that the server has ended meanwhile is replaced without a word", async
   expect(await kept.use(postgres, pidOf)).not.toBe(first);
 });
 
+/** In sessions of their own: none ends before all have begun. */
+async function useAtOnce(kept: KeptSessions, count: number): Promise<void> {
+  let begun = 0;
+  let allHaveBegun = () => {};
+  const together = new Promise<void>((resolve) => {
+    allHaveBegun = resolve;
+  });
+  const one = () =>
+    kept.use(postgres, async () => {
+      if (++begun === count) allHaveBegun();
+      await together;
+    });
+  await Promise.all(Array.from({ length: count }, one));
+}
+
 test("no more of them stay than were asked for, and none after the end", async () => {
   const kept = open(1);
-  await Promise.all([1, 2, 3].map(() => kept.use(postgres, (database) => database.query("SELECT pg_sleep(0.1)"))));
+  await useAtOnce(kept, 3);
   await waitFor("all but one to end", async () => (await others()) === 1);
-  const late = kept.use(postgres, (database) => database.query("SELECT pg_sleep(0.1)"));
-  await kept.close();
-  await late;
+  await kept.use(postgres, () => kept.close());
   await waitFor("the last one to end", async () => (await others()) === 0);
 });
 
 test("they make room where the server has no connection left", async () => {
-  const kept = open(10);
-  await Promise.all(
-    Array.from({ length: 6 }, () => kept.use(postgres, (database) => database.query("SELECT pg_sleep(0.1)"))),
-  );
+  const kept = open(MOST);
+  await useAtOnce(kept, MOST);
+  await expect(others()).rejects.toMatchObject({ code: "53300" });
   expect(await kept.use({ ...postgres, database: "template1" }, pidOf)).toMatch(/^\d+$/);
+});
+
+test("the checks use theirs again, and stay in no template, where CREATE DATABASE would fail meanwhile", async () => {
+  const check: Check<Record<string, unknown>> = {
+    id: "sessions",
+    claim: "consistency",
+    levels: EVERY_LEVEL,
+    async collect(edge) {
+      const first = await edge.sql("postgres", pidOf);
+      await edge.sql("template1", pidOf);
+      await edge.sql("postgres", (database) => database.query("SET work_mem = '64kB'"));
+      await withDatabase(server, {}, (database) => database.query("CREATE DATABASE meanwhile"));
+      return {
+        again: (await edge.sql("postgres", pidOf)) === first,
+        own: await edge.newSession("postgres", pidOf),
+        first,
+      };
+    },
+    judge: ({ again, own, first }) => ({ status: again && own !== first ? "pass" : "fail", summary: "sessions" }),
+  };
+  const { checks } = await verifyInstance({
+    ...{
+      conninfo: server,
+      receipt: null,
+      evidence: null,
+      level: "quick",
+      detach: "restore-test",
+      jobs: 1,
+      queries: [],
+    },
+    ...{ checkTimeoutMs: 20_000, maxRpoMs: 0, budgetMs: 0, ledger: {}, checks: [check] },
+    log: { info() {}, warn() {}, error() {}, progress: () => ({ update() {}, end() {} }) },
+    signal: new AbortController().signal,
+  });
+  expect(checks).toMatchObject([{ id: "sessions", status: "pass" }]);
 });

@@ -6,6 +6,7 @@ import { DatabaseAway, type LongLivedOptions, openLongLivedDatabase } from "../.
 import type { Conninfo } from "../../lib/postgres/conninfo.ts";
 import { type Lab, openLab } from "../lab/lab.ts";
 import { waitFor } from "../lab/process.ts";
+import { startSource } from "../lab/source.ts";
 
 let lab: Lab;
 let server: Conninfo;
@@ -13,18 +14,8 @@ let proxy: Awaited<ReturnType<typeof startProxy>>;
 
 beforeAll(async () => {
   lab = await openLab("long-lived");
-  const port = String(await lab.freePort());
-  const args = ["-D", lab.path("data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"];
-  await lab.mustRun("initdb", args);
-  const settings = { port, listen_addresses: "127.0.0.1", unix_socket_directories: lab.dir, fsync: "off" };
-  const postgres = lab.startService(
-    "postgres",
-    "postgres",
-    ["-D", lab.path("data"), ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])],
-    { deathSignal: "QUIT" },
-  );
-  await postgres.waitForLog(/database system is ready to accept connections/);
-  proxy = await startProxy(Number(port));
+  const { port } = await startSource(lab, { parameters: { archive_mode: "off" } });
+  proxy = await startProxy(port);
   server = { host: "127.0.0.1", port: String(proxy.port), user: "postgres", dbname: "postgres" };
 });
 
