@@ -3,10 +3,12 @@
 import type { TestProject } from "vitest/node";
 import "./fixture.ts";
 import { openLab } from "./lab.ts";
+import { useFastestPlace } from "./place.ts";
 import { freeSharedMemory, sharedMemory } from "./shared-memory.ts";
 import { APP_DATABASE, archiveWal, backup, createStanza, loadSchema, query, startSource } from "./source.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  await useFastestPlace();
   const memory = sharedMemory();
   const lab = await openLab("shared");
   try {

@@ -49,7 +49,7 @@ async function makeInstance(
   const directory = await lab().makeDirectory(name, 0o700);
   const datadir = lab().path(name, "data");
   const [rest, port] = [await lab().freePort(), await lab().freePort()];
-  const settings = { pgbackrest_config: source.pgbackrestConfig, receipt: receipt.file, process_max: 1, jobs: 1 };
+  const settings = { pgbackrest_config: source.pgbackrestConfig, receipt: receipt.file, level: "quick" };
   const bootstrap = renderTemplate(
     await readFile(new URL("../../patroni-templates/bootstrap-3.0.yml", import.meta.url), "utf8"),
     {
@@ -257,7 +257,12 @@ describe("a bootstrap that Patroni must give up", () => {
     // The marker of another mark, which is not in this backup.
     const foreign = { ...receipt.receipt, id: "20200101T000000Z-00000000" };
     const file = await lab().writeFile(`${instance.scope}/foreign.json`, JSON.stringify(foreign), 0o600);
-    const settings = { pgbackrest_config: lab().source.pgbackrestConfig, receipt: file, max_attempts: 1 };
+    const settings = {
+      pgbackrest_config: lab().source.pgbackrestConfig,
+      receipt: file,
+      level: "quick",
+      max_attempts: 1,
+    };
     await lab().writeFile(`${instance.scope}/settings.yml`, stringify(settings));
     const first = await runToItsEnd(instance, "unhealthy");
     expect(first.log).toContain("ERROR: [020]: UNHEALTHY");

@@ -8,6 +8,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { chmod, chown, copyFile, cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { DISK } from "./place.ts";
 import { freePort } from "./ports.ts";
 import {
   endProcessesOf,
@@ -71,7 +72,7 @@ export interface Lab {
 
 /** `name`: short, becomes part of the directory's name. */
 export async function openLab(name: string): Promise<Lab> {
-  const dir = await mkdtemp(join(process.env.LAB_ROOT ?? "/var/tmp", `lab-${name.slice(0, 12)}-`));
+  const dir = await mkdtemp(join(process.env.LAB_ROOT ?? DISK, `lab-${name.slice(0, 12)}-`));
   const reaper = startReaper(dir);
   const owner = postgresUser();
   const own = (path: string) => (owner === undefined ? Promise.resolve() : chown(path, owner.uid, owner.gid));

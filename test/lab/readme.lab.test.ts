@@ -48,6 +48,7 @@ async function run(example: string) {
       PATH: `${lab().scripts}:${lab().env.PATH}`,
       RESTORE_PGBACKREST_CONFIG: sharedSource().pgbackrestConfig,
       RESTORE_WORK_DIR: lab().dir,
+      RESTORE_LEVEL: "quick",
     },
   });
 }
@@ -139,6 +140,7 @@ test("fleet tests the services of the file, and says so", async () => {
       env: {
         PATH: `${lab().scripts}:${lab().env.PATH}`,
         RESTORE_WORK_DIR: await lab().makeDirectory("w"),
+        RESTORE_LEVEL: "quick",
         RESTORE_LISTEN: new URL(url).host,
         PGBACKREST_CONFIG: source.pgbackrestConfig,
       },

@@ -5,11 +5,11 @@ trap '' INT TERM HUP
 IFS= read -r _ && exit 0
 [ -n "$LAB_DIR" ] || exit 1
 for signal in QUIT KILL KILL; do
-  for process in /proc/[0-9]*; do
-    case "$(readlink "$process/cwd") $(tr '\0' ' ' <"$process/cmdline")" in
-    *"$LAB_DIR"*) kill -s "$signal" "${process#/proc/}" ;;
-    esac
-  done
+  # A few programs for all processes together: on a busy machine two for each took longer than anybody waits.
+  {
+    grep -lsaF -e "$LAB_DIR" /proc/[0-9]*/cmdline
+    find /proc/[0-9]*/cwd -maxdepth 0 -lname "*$LAB_DIR*"
+  } | cut -d/ -f3 | xargs -r kill -s "$signal"
   sleep 1
 done 2>/dev/null
 rm -rf "$LAB_DIR"

@@ -32,7 +32,8 @@ const lab = useLab("rt", async (lab) => {
   await backup(lab, source, "full");
   const work = await lab.makeDirectory("work");
   await lab.makeDirectory("log");
-  return { source, work, report: lab.path("log", "report.json") };
+  const receipt = await markAndWait(lab, source, "shared");
+  return { source, receipt, work, report: lab.path("log", "report.json") };
 });
 
 afterEach(async () => {
@@ -55,6 +56,8 @@ const settings = () => {
 const restoreTest = (args: readonly string[], options?: RunOptions) =>
   lab().runScript("restore-test", [...settings(), ...args], options);
 const fromSource = () => ["--source", lab().source.conninfo];
+/** The same target, already marked: for what comes after the mark. */
+const fromReceipt = () => ["--receipt", lab().receipt.file];
 const readReport = async (): Promise<Report> => JSON.parse(await readFile(lab().report, "utf8"));
 const failed = (result: RunResult) => `${result.stdout}\n${result.stderr}`;
 
@@ -119,7 +122,7 @@ test("the source is gone: the newest backup to the end of its WAL, and how much 
 test.each([["patroni"], ["direct"]])(
   "--keep with the %s runner: what it prints connects, and removes",
   async (runner) => {
-    const result = await restoreTest([...fromSource(), `--runner=${runner}`, "--keep"]);
+    const result = await restoreTest([...fromReceipt(), `--runner=${runner}`, "--keep"]);
     expect(result.exitCode, failed(result)).toBe(0);
     const [, connect = "", remove = ""] = /\nConnect:\n([\s\S]*)\n\nRemove:\n([\s\S]*)$/.exec(result.stdout) ?? [];
     const answer = await lab().mustRun("bash", [
@@ -133,16 +136,16 @@ test.each([["patroni"], ["direct"]])(
 );
 
 test.each([
-  ["SIGINT", "while the source is being marked", /marker placed/, []],
-  ["SIGTERM", "while Patroni starts", /starting a throwaway Patroni/, []],
-  ["SIGINT", "while files are restored", /preflight: restoring/, []],
-  ["SIGTERM", "while it is recovered or detached", /restore: .* restored/, []],
-  ["SIGINT", "between rename and post-bootstrap", /is in place, stopped and promoted/, []],
-  ["SIGTERM", "in post-bootstrap", /verify: checking/, []],
-  ["SIGINT", "while files are restored without Patroni", /preflight: restoring/, ["--runner=direct"]],
-  ["SIGTERM", "in post-bootstrap without Patroni", /verify: checking/, ["--runner=direct"]],
-] as const)("%s %s leaves no process and no file, and a truthful report", async (signal, _, moment, args) => {
-  const running = await lab().startScript("restore-test", [...settings(), ...fromSource(), ...args]);
+  ["SIGINT", "while the source is being marked", fromSource, /marker placed/, []],
+  ["SIGTERM", "while Patroni starts", fromReceipt, /starting a throwaway Patroni/, []],
+  ["SIGINT", "while files are restored", fromReceipt, /preflight: restoring/, []],
+  ["SIGTERM", "while it is recovered or detached", fromReceipt, /restore: .* restored/, []],
+  ["SIGINT", "between rename and post-bootstrap", fromReceipt, /is in place, stopped and promoted/, []],
+  ["SIGTERM", "in post-bootstrap", fromReceipt, /verify: checking/, []],
+  ["SIGINT", "while files are restored without Patroni", fromReceipt, /preflight: restoring/, ["--runner=direct"]],
+  ["SIGTERM", "in post-bootstrap without Patroni", fromReceipt, /verify: checking/, ["--runner=direct"]],
+] as const)("%s %s leaves no process and no file, and a truthful report", async (signal, _, start, moment, args) => {
+  const running = await lab().startScript("restore-test", [...settings(), ...start(), ...args]);
   await said(running, moment);
   running.kill(signal);
   const result = await running.result;
@@ -161,13 +164,13 @@ test("a mistyped bootstrap.method is reported, with post_bootstrap and without",
   const template = await readFile(TEMPLATE, "utf8");
   const typo = template.replace("method: patroni_restore", "method: patroni_restor");
   const withHook = await lab().writeFile("typo.yml", typo);
-  const first = await restoreTest([...fromSource(), `--patroni-config=${withHook}`]);
+  const first = await restoreTest([...fromReceipt(), `--patroni-config=${withHook}`]);
   expect(first.exitCode, failed(first)).toBe(EXIT_CODES.UNVERIFIED);
   expect(first.stderr).toMatch(/bootstrap\.method/);
   expect(await readReport()).toMatchObject({ verdict: "error", error: { name: "UNVERIFIED" } });
 
   const withoutHook = await lab().writeFile("typo-alone.yml", typo.replace(/^ {2}post_bootstrap:.*$/m, ""));
-  const second = await restoreTest([...fromSource(), `--patroni-config=${withoutHook}`]);
+  const second = await restoreTest([...fromReceipt(), `--patroni-config=${withoutHook}`]);
   expect(second.exitCode, failed(second)).toBe(EXIT_CODES.PREFLIGHT_FAILED);
   expect(second.stderr).toMatch(/empty cluster with initdb[\s\S]*bootstrap\.method/);
   expect(await readReport()).toMatchObject({ verdict: "error", recovered: null });
@@ -176,7 +179,7 @@ test("a mistyped bootstrap.method is reported, with post_bootstrap and without",
 test("a restore that no post_bootstrap has checked is never a success, although Patroni leads", async () => {
   const template = (await readFile(TEMPLATE, "utf8")).replace(/^ {2}post_bootstrap:.*$/m, "");
   const file = await lab().writeFile("unchecked.yml", template);
-  const result = await restoreTest([...fromSource(), `--patroni-config=${file}`]);
+  const result = await restoreTest([...fromReceipt(), `--patroni-config=${file}`]);
   expect(result.exitCode, failed(result)).toBe(EXIT_CODES.UNVERIFIED);
   expect(result.stderr).toMatch(/never checked/);
 });
@@ -221,10 +224,9 @@ test("nothing of another Patroni's or the source's environment reaches the throw
   const dry = await running.result;
   expect(dry.exitCode, failed(dry)).toBe(0);
   expect(dry.stdout).toMatch(/^1\. work in .*restore-test-[0-9a-f]{8}/);
-  const { receipt, file } = await markAndWait(lab(), lab().source);
-  const result = await restoreTest(["--receipt", file], { env: environment });
+  const result = await restoreTest(fromReceipt(), { env: environment });
   expect(result.exitCode, failed(result)).toBe(0);
-  expect(await readReport()).toMatchObject({ verdict: "healthy", receipt_id: receipt.id });
+  expect(await readReport()).toMatchObject({ verdict: "healthy", receipt_id: lab().receipt.receipt.id });
 });
 
 test("a relative --work-dir is the current directory's", async () => {
@@ -244,12 +246,10 @@ test("one file in an empty folder is a whole installation", async () => {
   const script = await lab().script("restore-test");
   await lab().mustRun("cp", [script, folder]);
   expect(await readdir(folder)).toEqual(["restore-test.mjs"]);
-  const { file } = await markAndWait(lab(), lab().source);
   const result = await lab().run(process.execPath, [
     `${folder}/restore-test.mjs`,
     ...settings(),
-    "--receipt",
-    file,
+    ...fromReceipt(),
     "--runner=direct",
   ]);
   expect(result.exitCode, failed(result)).toBe(0);
@@ -257,7 +257,7 @@ test("one file in an empty folder is a whole installation", async () => {
 });
 
 test("secrets of the throwaway are in files that only its user can read", async () => {
-  const running = await lab().startScript("restore-test", [...settings(), ...fromSource()]);
+  const running = await lab().startScript("restore-test", [...settings(), ...fromReceipt()]);
   await said(running, /restore: .* restored/);
   const [name = ""] = await readdir(lab().work);
   const directory = `${lab().work}/${name}`;

@@ -4,13 +4,14 @@
  */
 
 import { setMaxListeners } from "node:events";
-import { mkdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { setPriority } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { assertNothingRuns, type Lab, openLab } from "../lab.ts";
+import { useFastestPlace } from "../place.ts";
 import { type Service, waitFor } from "../process.ts";
 import {
   APP_DATABASE,
@@ -57,11 +58,8 @@ const EVIDENCE = fileURLToPath(new URL("../../evidence/alarms", import.meta.url)
 const BACKUP_EVERY = 5;
 const FAILOVER_EVERY = 10;
 
-/** In memory where there is some: how fast a disk syncs is not what is tested, and recovery syncs at every DROP. */
-const MEMORY = "/dev/shm";
-const NEEDED_BYTES = 4 * 2 ** 30;
-const memory = await statfs(MEMORY).catch(() => undefined);
-if (memory && memory.bavail * memory.bsize > NEEDED_BYTES) process.env.LAB_ROOT ??= MEMORY;
+// Recovery syncs at every DROP.
+await useFastestPlace();
 
 const stop = new AbortController();
 // Every session and every script listens.

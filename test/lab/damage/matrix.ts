@@ -4,24 +4,21 @@
  * caught is not, or when a sound instance is called damaged.
  */
 
-import { mkdir, statfs, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { chalk, echo } from "zx";
 import { inParallel } from "../../../lib/parallel.ts";
 import { assertNothingRuns, openLab } from "../lab.ts";
+import { useFastestPlace } from "../place.ts";
 import { makeGolden } from "./golden.ts";
 import { isRight, judge, PASSES, type Result, totals } from "./judge.ts";
-
 import { ALL_KINDS, SHORT_RUN } from "./kinds/index.ts";
 import { matrixMarkdown, type Run, wrongList } from "./matrix-text.ts";
 import { runKind } from "./run.ts";
 
 const EVIDENCE = fileURLToPath(new URL("../../evidence/damage", import.meta.url));
-
-/** Source, repository, golden instance and a few copies. */
-const NEEDED_BYTES = 4e9;
 
 const HELP = `npm run damage -- [--all] [--only PATTERN] [--level quick|standard|full] [--every-level] [--no-rivals] [--damage-only] [--jobs N] [--list]
 
@@ -70,7 +67,7 @@ async function main(): Promise<number> {
     return 0;
   }
   const started = Date.now();
-  process.env.LAB_ROOT ??= await fastestPlace();
+  await useFastestPlace();
   await using lab = await openLab("damage");
   const stop = (signal: NodeJS.Signals) => {
     echo(`\nDAMAGE: ended by ${signal}; removing what was started`);
@@ -106,13 +103,6 @@ async function main(): Promise<number> {
   await lab.close();
   assertNothingRuns(lab);
   return conclude(results, run);
-}
-
-/** In memory, where there is room: hundreds of copies are written for nobody. */
-async function fastestPlace(): Promise<string> {
-  const memory = "/dev/shm";
-  const { bavail, bsize } = await statfs(memory).catch(() => ({ bavail: 0, bsize: 0 }));
-  return bavail * bsize > NEEDED_BYTES ? memory : "/var/tmp";
 }
 
 /** One kind on one line: a letter for each verdict, and what caught it first. */
