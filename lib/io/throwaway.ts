@@ -75,22 +75,26 @@ export async function addFile(path: string, owner: OsUser | null, text: string):
   if (owner !== null) await lchown(path, owner.uid, owner.gid);
 }
 
-/** Makes a directory of links to all programs of another one; those of `own` (texts by name) stand in for their originals. */
+/**
+ * Makes a directory of links to all programs of another one; those of `own` (texts by name) stand in for their originals,
+ * which are in `original/` below it: a process is known by the name of its program.
+ */
 export async function standInFor(
   binDir: string,
   directory: string,
   owner: OsUser | null,
   own: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await mkdir(directory, { mode: 0o700 });
+  const originals = join(directory, "original");
+  await mkdir(originals, { mode: 0o700, recursive: true });
   for (const name of await readdir(binDir)) {
-    await symlink(join(binDir, name), join(directory, Object.hasOwn(own, name) ? `${name}.original` : name));
+    await symlink(join(binDir, name), join(Object.hasOwn(own, name) ? originals : directory, name));
   }
   for (const [name, text] of Object.entries(own)) {
     await writeFile(join(directory, name), text, { mode: 0o700 });
     if (owner !== null) await lchown(join(directory, name), owner.uid, owner.gid);
   }
-  if (owner !== null) await lchown(directory, owner.uid, owner.gid);
+  if (owner !== null) for (const path of [originals, directory]) await lchown(path, owner.uid, owner.gid);
 }
 
 const SETPRIV = "/usr/bin/setpriv";

@@ -37,7 +37,7 @@ const keepingMemory = `#!/bin/sh
 export ${Object.entries(KEPT_MEMORY)
   .map((entry) => entry.join("="))
   .join(" ")}
-exec "$0.original" "$@"
+exec "\${0%/*}/original/\${0##*/}" "$@"
 `;
 
 /** The address of the DCS: the etcd that is given, or one that is started. */

@@ -3,7 +3,7 @@
 # pg_isready and answers when it has, or after a second.
 tries=0
 while :; do
-  "$0.original" -q "$@"
+  "${0%/*}/original/pg_isready" -q "$@"
   code=$?
   tries=$((tries + 1))
   # 1: it starts up; 2: it does not answer yet.

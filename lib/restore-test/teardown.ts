@@ -63,8 +63,8 @@ export async function tearDown(layout: Remains, running: Running, hurry: AbortSi
   }
 
   // 2. Servers that are left over. Immediate: the data is thrown away, and a checkpoint can take minutes.
-  // Each frees its shared memory, which nobody does for one that is killed. Under Patroni it is called postgres.original.
-  const postgres = async () => (await others()).filter(({ comm }) => /^postgres(\.|$)/.test(comm));
+  // Each frees its shared memory, which nobody does for one that is killed.
+  const postgres = async () => (await others()).filter(({ comm }) => comm === "postgres");
   for (const { pid, ppid } of await postgres()) {
     if (!(await postgres()).some((other) => other.pid === ppid)) signalProcess(pid, "SIGQUIT");
   }

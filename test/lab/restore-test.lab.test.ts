@@ -1,6 +1,6 @@
 /** `restore-test` on real parts: proven under load, told apart from its failures, and never anything left of it. */
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
@@ -65,7 +65,11 @@ test("under load, through Patroni and a given etcd: marker found, fence absent, 
   const { source } = lab();
   const etcd = await startEtcd(lab());
   const load = await startLoad(lab(), source);
-  const result = await restoreTest([...fromSource(), "--etcd", etcd.endpoint]);
+  const running = await lab().startScript("restore-test", [...settings(), ...fromSource(), "--etcd", etcd.endpoint]);
+  await said(running, /verify: checking/);
+  const memory = sharedMemoryOf(lab().work);
+  expect(memory).not.toEqual([]);
+  const result = await running.result;
   await load.stop();
   expect(result.exitCode, failed(result)).toBe(0);
   expect(result.stdout).toMatch(/^verdict +healthy/m);
@@ -79,8 +83,23 @@ test("under load, through Patroni and a given etcd: marker found, fence absent, 
   expect(report.scope).toMatch(/^svc-rt-[0-9a-f]{8}$/);
   // Nothing of the throwaway scope is left in an etcd that others use.
   expect(await etcd.get("/")).toEqual({});
+  // A server that is killed leaves its shared memory for ever.
+  expect(memory.filter((path) => existsSync(path))).toEqual([]);
   await etcd.service.stop();
 });
+
+/** What the servers in a directory have made in /dev/shm. */
+const sharedMemoryOf = (directory: string): string[] => [
+  ...new Set(
+    processesOf(directory).flatMap(({ pid }) => {
+      try {
+        return readFileSync(`/proc/${pid}/maps`, "utf8").match(/\/dev\/shm\/PostgreSQL\.\d+/g) ?? [];
+      } catch {
+        return []; // it has ended meanwhile
+      }
+    }),
+  ),
+];
 
 test("without Patroni, started as root: the servers still run as an ordinary user, and stdout is only the report", async () => {
   const owners = new Set<string>();
@@ -130,7 +149,9 @@ test.each([["patroni"], ["direct"]])(
       `${connect.trim().split("\n")[0]} -Atc "SELECT current_setting('archive_mode'), pg_is_in_recovery()"`,
     ]);
     expect(answer.stdout.trim()).toBe("off|f");
-    expect(processesOf(lab().work).length).toBeGreaterThan(0);
+    // The scripts know a server by its program's name: guard and bootstrap must not take the directory for a stopped one.
+    const server = processesOf(lab().work).find(({ command }) => /\/postgres -D /.test(command));
+    expect(readFileSync(`/proc/${server?.pid}/comm`, "utf8")).toBe("postgres\n");
     await lab().mustRun("bash", ["-ec", remove], { timeoutMs: 60_000 });
   },
 );
