@@ -18,15 +18,15 @@ afterEach(() => rm(directory, { recursive: true, force: true }));
 
 describe("the pg_isready of a throwaway Patroni", () => {
   /** Answers with what is in the file `code`, and notes how it was called. */
-  const ORIGINAL = `#!/bin/sh
-echo "$*" >> "${"$"}{0%/*}/../calls"
-exit $(cat "${"$"}{0%/*}/../code")
+  const original = () => `#!/bin/sh
+echo "$*" >> "${at("calls")}"
+exit $(cat "${at("code")}")
 `;
   const standIn = () => runCommand(at("bin", "pg_isready"), ["-p", "5432", "-d", "a b"]);
 
   beforeEach(async () => {
     await mkdir(at("postgresql"));
-    await writeFile(at("postgresql", "pg_isready"), ORIGINAL, { mode: 0o755 });
+    await writeFile(at("postgresql", "pg_isready"), original(), { mode: 0o755 });
     await writeFile(at("postgresql", "postgres"), "#!/bin/sh\n", { mode: 0o755 });
     await standInFor(at("postgresql"), at("bin"), null, { pg_isready: isReadyScript });
   });
