@@ -40,6 +40,8 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/unit/**/*.test.ts"],
+          // Pure logic: a process for each file would take longer than the tests.
+          isolate: false,
           testTimeout: 5_000,
           hookTimeout: 5_000,
         },
@@ -50,6 +52,8 @@ export default defineConfig({
           name: "contract",
           include: ["test/contract/**/*.contract.test.ts"],
           globalSetup: ["test/contract/setup.ts"],
+          // Nor for these, which look at programs from outside.
+          isolate: false,
           testTimeout: 30_000,
           hookTimeout: 60_000,
         },
