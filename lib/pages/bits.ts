@@ -2,15 +2,11 @@
 export class Bits {
   private words = new Int32Array(256);
 
-  get bytes(): number {
-    return this.words.byteLength;
-  }
-
   /** Room for bits below `count`. */
   reserve(count: number): void {
     const words = (count >>> 5) + 1;
     if (words <= this.words.length) return;
-    const larger = new Int32Array(Math.max(words, Math.ceil(this.words.length * 1.5)));
+    const larger = new Int32Array(words);
     larger.set(this.words);
     this.words = larger;
   }

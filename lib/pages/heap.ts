@@ -118,9 +118,23 @@ export function lineProblem(pages: Pages | null, offset: number): LineProblem {
   return tuple >= 0 && (infomask2(pages, tuple) & HEAP_ONLY) !== 0 ? "inside a chain of updates" : undefined;
 }
 
+export interface HeapRangeOptions {
+  /** Columns (attnum) of which NULLs are to be told. */
+  nullable?: readonly number[];
+  keys?: readonly LineKeys[];
+  /** How many blocks may be added. */
+  likelyBlocks?: number;
+  /** What the lines may take, in bytes; see `isFull`. */
+  memory?: number;
+}
+
 /** Some blocks of a heap, in order, from `firstBlock` on. */
 export class HeapRange {
   readonly firstBlock: number;
+  private readonly likelyBlocks: number;
+  private readonly mostLines: number;
+  /** Lines that everything here has room for. */
+  private room = 0;
   /** Where the lines of each block start, in the order of the bits. */
   private starts = new Uint32Array(1024);
   blocks = 0;
@@ -144,17 +158,21 @@ export class HeapRange {
   /** Live rows inside a chain that no line leads to. */
   readonly orphans: { block: number; offset: number }[] = [];
 
-  constructor(firstBlock: number, nullable: readonly number[] = [], keys: readonly LineKeys[] = []) {
+  constructor(
+    firstBlock: number,
+    { nullable = [], keys = [], likelyBlocks = 1, memory = Number.POSITIVE_INFINITY }: HeapRangeOptions = {},
+  ) {
     this.firstBlock = firstBlock;
     this.keys = keys;
     this.nulls = new Map(nullable.map((attnum) => [attnum, new Bits()]));
+    this.likelyBlocks = likelyBlocks;
+    // Each index works on a copy of what is needed.
+    this.mostLines = memory / (4 * keys.length + (3 + nullable.length) / 8);
   }
 
-  get bytes(): number {
-    const nulls = [...this.nulls.values()].reduce((sum, bits) => sum + bits.bytes, 0);
-    const keys = this.keys.reduce((sum, of) => sum + of.bytes, 0);
-    // Each index works on a copy of what is needed.
-    return this.starts.byteLength + this.allowed.bytes + 2 * this.needed.bytes + nulls + keys;
+  /** More lines would take too much memory. */
+  get isFull(): boolean {
+    return this.lines >= this.mostLines;
   }
 
   /** The number of a line; -1 when the block has no such line. Only for blocks of the range. */
@@ -190,10 +208,7 @@ export class HeapRange {
     }
     this.starts[this.blocks] = this.lines;
     if (count === 0) return;
-    this.allowed.reserve(this.lines);
-    this.needed.reserve(this.lines);
-    for (const bits of this.nulls.values()) bits.reserve(this.lines);
-    for (const keys of this.keys) keys.reserve(this.lines);
+    this.reserve();
 
     const { u16, u32 } = pages;
     const special = pageSpecial(pages, at);
@@ -248,6 +263,15 @@ export class HeapRange {
       }
     }
     if (chained) this.followChains(pages, at, block, first, count, hints);
+  }
+
+  /** At once for all that there is likely to be: to grow is to copy everything into new memory, what nobody wrote to is none. */
+  private reserve(): void {
+    const { lines } = this;
+    if (lines <= this.room) return;
+    const likely = (lines / this.blocks) * this.likelyBlocks * 1.05;
+    this.room = Math.ceil(Math.max(1.5 * lines, Math.min(likely, 1.05 * this.mostLines)));
+    for (const of of [this.allowed, this.needed, ...this.nulls.values(), ...this.keys]) of.reserve(this.room);
   }
 
   private countLines(pages: Pages, at: number, block: number): number {
@@ -328,7 +352,7 @@ const nextInChain = ({ u16 }: Pages, tuple: number) => u16[(tuple + 16) >>> 1] a
 
 /** One page as a range of its own: what the server says when it is asked again. */
 export function heapPage(pages: Pages, block: number, hints: HintSink, keys: readonly LineKeys[] = []): HeapRange {
-  const range = new HeapRange(block, [], keys);
+  const range = new HeapRange(block, { keys });
   range.add(pages, 0, hints);
   return range;
 }

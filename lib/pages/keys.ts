@@ -174,13 +174,16 @@ export class LineKeys {
     this.reader = reader;
   }
 
-  get bytes(): number {
-    return this.values.byteLength;
+  /** For the lines of another range, in the same memory. */
+  clear(): void {
+    this.values.fill(NO_KEY);
+    this.unknown = 0;
   }
 
+  /** Room for this many lines. */
   reserve(lines: number): void {
     if (lines <= this.values.length) return;
-    const larger = new Int32Array(Math.max(lines, Math.ceil(this.values.length * 1.5)));
+    const larger = new Int32Array(lines);
     larger.set(this.values);
     this.values = larger;
   }

@@ -59,8 +59,8 @@ const ROUNDS = 3;
 const PAUSE_MS = 250;
 const ATTEMPTS = 3;
 const MOST_ASKED = 1000;
-/** Between two looks at how much memory is taken. */
-const STEP_BLOCKS = 16384;
+/** Between two looks at how much memory is taken: half a million lines, or 2 MB of keys. */
+const STEP_BLOCKS = 8192;
 /** Hash leaves out rows with NULL, bloom has nothing to say of them. */
 const NULLS_MATTER = new Set(["hash", "bloom"]);
 
@@ -157,17 +157,20 @@ class TableReader {
       const none = { entries: 0, keysDistinct: false, problems: [] };
       result.indexes.push({ index: name, oid, keysCompared, notCovered, ...none });
     }
-    const readers = new Map(
-      files.indexes.flatMap(({ oid, keys }) => (keys === null ? [] : [[oid, new KeyReader(keys)]])),
+    const keys = new Map(
+      files.indexes.flatMap(({ oid, keys: layout }) =>
+        layout === null ? [] : [[oid, new LineKeys(new KeyReader(layout))]],
+      ),
     );
     let from = 0;
     do {
-      const keys = new Map([...readers].map(([oid, reader]) => [oid, new LineKeys(reader)]));
-      const range = new HeapRange(
-        from,
-        nullable.map(({ column }) => column),
-        [...keys.values()],
-      );
+      for (const of of keys.values()) of.clear();
+      const range = new HeapRange(from, {
+        nullable: nullable.map(({ column }) => column),
+        keys: [...keys.values()],
+        likelyBlocks: files.blocks - from,
+        memory: this.around.memory,
+      });
       from = await this.readHeap(range);
       for (const index of files.indexes) {
         if (index.method in READERS) await this.readIndex(index, range, keys.get(index.oid));
@@ -198,7 +201,7 @@ class TableReader {
     const { files, session, around } = this;
     const step = Math.min(around.segmentBlocks, STEP_BLOCKS);
     let next = range.firstBlock;
-    while (next < files.blocks && (next === range.firstBlock || range.bytes < around.memory)) {
+    while (next < files.blocks && (next === range.firstBlock || !range.isFull)) {
       const end = Math.min(files.blocks, next + step);
       await readFile(session, { ...around, path: files.path }, next, end, (pages, at) =>
         range.add(pages, at, this.hints),

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Bits } from "../../../lib/pages/bits.ts";
 import { segmentName, xidPrecedes, xidStatus } from "../../../lib/pages/clog.ts";
 import { HeapRange, type HintSink, heapPage, lineProblem } from "../../../lib/pages/heap.ts";
+import { KeyReader, LineKeys } from "../../../lib/pages/keys.ts";
 import { pagesOf } from "../../../lib/pages/page.ts";
 import { captured } from "./captured.ts";
 
@@ -69,7 +70,7 @@ describe("a page of a heap", () => {
   });
 
   test("rows with a NULL are told apart", () => {
-    const range = new HeapRange(0, [2]);
+    const range = new HeapRange(0, { nullable: [2] });
     range.add(pagesOf(heap()), 0, noHints);
     // The second column was NULL in every fourth row until an update set it.
     expect(lines(range.nulls.get(2) as Bits)).toEqual([]);
@@ -112,6 +113,35 @@ describe("a range of blocks", () => {
     expect(range.line(7, 1)).toBe(-1);
     expect(range.line(8, 36)).toBe(-1);
     expect(range.line(11, 0)).toBe(-1);
+  });
+
+  test.each([0, 3, 60, 10_000])(
+    "of which %d blocks were likely keeps all that it knows as it grows to 60",
+    (likelyBlocks) => {
+      const keys = new LineKeys(new KeyReader({ table: [{ length: 4, align: 4 }], columns: [0] }));
+      for (let n = 0; n < 2; n++) {
+        keys.clear();
+        const range = new HeapRange(0, { nullable: [2], keys: [keys], likelyBlocks });
+        for (let block = 0; block < 60; block++) range.add(pagesOf(heap()), 0, noHints);
+        const alone = heapPage(pagesOf(heap()), 0, noHints);
+        expect(range.needed.count()).toBe(60 * alone.needed.count());
+        expect(range.allowed.count()).toBe(60 * alone.allowed.count());
+        const known = new Set(range.needed.first(2000).map((line) => `${line % 35}: ${keys.of(line)}`));
+        expect(known.size).toBe(alone.needed.count());
+        expect(keys.of(0)).not.toBe(0);
+      }
+      keys.clear();
+      expect(keys.of(0)).toBe(0);
+    },
+  );
+
+  test("is full when its lines take the memory that it was given", () => {
+    // Three bits for each of two times 35 lines.
+    const range = new HeapRange(0, { memory: (70 * 3) / 8 });
+    range.add(pagesOf(heap()), 0, noHints);
+    expect(range.isFull).toBe(false);
+    range.add(pagesOf(heap()), 0, noHints);
+    expect(range.isFull).toBe(true);
   });
 
   test("a block that no server would have written", () => {
