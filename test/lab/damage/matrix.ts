@@ -20,7 +20,7 @@ import { runKind } from "./run.ts";
 
 const EVIDENCE = fileURLToPath(new URL("../../evidence/damage", import.meta.url));
 
-const HELP = `npm run damage -- [--all] [--only PATTERN] [--level quick|standard|full] [--every-level] [--no-rivals] [--damage-only] [--jobs N] [--list]
+const HELP = `npm run damage -- [--all] [--only PATTERN] [--level quick|standard|full] [--every-level] [--no-rivals] [--damage-only] [--jobs N] [--minutes N] [--list]
 
   --all           every kind; by default only one of those that are much alike
   --only PATTERN  of all kinds those whose area or name matches this regular expression
@@ -29,6 +29,7 @@ const HELP = `npm run damage -- [--all] [--only PATTERN] [--level quick|standard
   --no-rivals     without pg_dump, pg_checksums and pg_amcheck beside it
   --damage-only   without any verdict: does every kind still know how to do its damage
   --jobs N        copies at the same time (2)
+  --minutes N     begin no other kind after that; in another order each time
   --list          say which kinds there are, and try none`;
 
 const { values: options } = parseArgs({
@@ -40,6 +41,7 @@ const { values: options } = parseArgs({
     "damage-only": { type: "boolean", default: false },
     "no-rivals": { type: "boolean", default: false },
     jobs: { type: "string", default: "2" },
+    minutes: { type: "string" },
     list: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -67,6 +69,11 @@ async function main(): Promise<number> {
     return 0;
   }
   const started = Date.now();
+  const end = options.minutes === undefined ? Number.POSITIVE_INFINITY : started + Number(options.minutes) * 60_000;
+  if (Number.isNaN(end)) {
+    echo(`--minutes "${options.minutes}" is not a number\n\n${HELP}`);
+    return 2;
+  }
   await useFastestPlace();
   await using lab = await openLab("damage");
   const stop = (signal: NodeJS.Signals) => {
@@ -79,8 +86,10 @@ async function main(): Promise<number> {
   const jobs = Math.max(1, Number(options.jobs) || 1);
   echo(`\n${kinds.length} kinds, ${passes.length} verdicts each, ${jobs} copies at the same time\n`);
   let done = 0;
-  const results = await inParallel(kinds, jobs, async (kind) => {
+  const inOrder = options.minutes === undefined ? kinds : shuffled(kinds);
+  const all = await inParallel(inOrder, jobs, async (kind) => {
     const begun = Date.now();
+    if (begun > end) return null;
     const name = `k${String(ALL_KINDS.indexOf(kind)).padStart(3, "0")}`;
     const result = await runKind(lab, golden, kind, {
       passes: options["damage-only"] ? [] : passes,
@@ -91,6 +100,8 @@ async function main(): Promise<number> {
     echo(`${String(++done).padStart(3)}/${kinds.length} ${line(result)} ${chalk.dim(`${since(begun)} s`)}`);
     return result;
   });
+  const results = all.filter((result) => result !== null);
+  if (results.length < kinds.length) echo(`\n${kinds.length - results.length} kinds were not tried: no time left`);
   const run: Run = {
     startedAt: new Date(started).toISOString(),
     seconds: Math.round((Date.now() - started) / 1000),
@@ -153,6 +164,12 @@ async function step<T>(what: string, work: () => Promise<T>): Promise<T> {
   echo(`  ${what} ${chalk.dim(`(${since(begun)} s)`)}`);
   return result;
 }
+
+const shuffled = <T>(items: readonly T[]): T[] =>
+  items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
 
 const since = (begun: number) => ((Date.now() - begun) / 1000).toFixed(1);
 
