@@ -52,7 +52,7 @@ export default defineConfig({
           name: "contract",
           include: ["test/contract/**/*.contract.test.ts"],
           globalSetup: ["test/contract/setup.ts"],
-          // Nor for these, which look at programs from outside.
+          // What is tested runs in processes of its own.
           isolate: false,
           testTimeout: 30_000,
           hookTimeout: 60_000,

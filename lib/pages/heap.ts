@@ -118,13 +118,16 @@ export function lineProblem(pages: Pages | null, offset: number): LineProblem {
   return tuple >= 0 && (infomask2(pages, tuple) & HEAP_ONLY) !== 0 ? "inside a chain of updates" : undefined;
 }
 
+/** MaxHeapTuplesPerPage of 8 KB pages (access/htup_details.h). */
+const MOST_LINES_OF_A_BLOCK = 291;
+
 export interface HeapRangeOptions {
   /** Columns (attnum) of which NULLs are to be told. */
   nullable?: readonly number[];
   keys?: readonly LineKeys[];
   /** How many blocks may be added. */
   likelyBlocks?: number;
-  /** What the lines may take, in bytes; see `isFull`. */
+  /** What the lines may take, in bytes; see `hasRoomFor`. */
   memory?: number;
 }
 
@@ -170,9 +173,9 @@ export class HeapRange {
     this.mostLines = memory / (4 * keys.length + (3 + nullable.length) / 8);
   }
 
-  /** More lines would take too much memory. */
-  get isFull(): boolean {
-    return this.lines >= this.mostLines;
+  /** Whether so many more blocks stay within the memory, however many lines they have. */
+  hasRoomFor(blocks: number): boolean {
+    return this.lines + blocks * MOST_LINES_OF_A_BLOCK <= this.mostLines;
   }
 
   /** The number of a line; -1 when the block has no such line. Only for blocks of the range. */
@@ -270,7 +273,7 @@ export class HeapRange {
     const { lines } = this;
     if (lines <= this.room) return;
     const likely = (lines / this.blocks) * this.likelyBlocks * 1.05;
-    this.room = Math.ceil(Math.max(1.5 * lines, Math.min(likely, 1.05 * this.mostLines)));
+    this.room = Math.ceil(Math.min(Math.max(1.5 * lines, likely), Math.max(lines, this.mostLines)));
     for (const of of [this.allowed, this.needed, ...this.nulls.values(), ...this.keys]) of.reserve(this.room);
   }
 

@@ -16,7 +16,7 @@ export interface PassItem {
 }
 
 /** Bookkeeping of all tables that are read at the same time; with Node's own 70 MB and garbage it stays within 150 MB. */
-const MEMORY = 56 * 1024 ** 2;
+const MEMORY = 52 * 1024 ** 2;
 
 /** `each` gets every table once, as it comes. */
 export async function pagePass(edge: Edge, each: (item: PassItem) => void): Promise<void> {

@@ -59,8 +59,8 @@ const ROUNDS = 3;
 const PAUSE_MS = 250;
 const ATTEMPTS = 3;
 const MOST_ASKED = 1000;
-/** Between two looks at how much memory is taken: half a million lines, or 2 MB of keys. */
-const STEP_BLOCKS = 8192;
+/** Between two looks at how much memory is left: at most 300,000 lines, or 1.2 MB of keys. */
+const STEP_BLOCKS = 1024;
 /** Hash leaves out rows with NULL, bloom has nothing to say of them. */
 const NULLS_MATTER = new Set(["hash", "bloom"]);
 
@@ -201,7 +201,7 @@ class TableReader {
     const { files, session, around } = this;
     const step = Math.min(around.segmentBlocks, STEP_BLOCKS);
     let next = range.firstBlock;
-    while (next < files.blocks && (next === range.firstBlock || !range.isFull)) {
+    while (next < files.blocks && (next === range.firstBlock || range.hasRoomFor(step))) {
       const end = Math.min(files.blocks, next + step);
       await readFile(session, { ...around, path: files.path }, next, end, (pages, at) =>
         range.add(pages, at, this.hints),

@@ -9,6 +9,8 @@ export interface Run {
   goldenBytes: number;
   goldenSeconds: number;
   jobs: number;
+  /** Those that were to be tried; where time was short, not all of them were. */
+  ofKinds: number;
   versions: Readonly<Record<string, string>>;
 }
 
@@ -17,7 +19,7 @@ export function matrixMarkdown(results: readonly Result[], run: Run): string {
   return [
     "# The damage laboratory",
     "",
-    `${run.startedAt}, ${results.length} kinds, ${run.seconds} s with ${run.jobs} at a time; golden instance ` +
+    `${run.startedAt}, ${results.length} of ${run.ofKinds} kinds, ${run.seconds} s with ${run.jobs} at a time; golden instance ` +
       `${(run.goldenBytes / 1e6).toFixed(0)} MB, made in ${run.goldenSeconds} s; ` +
       Object.entries(run.versions)
         .map(([name, version]) => `${name} ${version}`)

@@ -135,13 +135,12 @@ describe("a range of blocks", () => {
     },
   );
 
-  test("is full when its lines take the memory that it was given", () => {
-    // Three bits for each of two times 35 lines.
-    const range = new HeapRange(0, { memory: (70 * 3) / 8 });
+  test("has room for what stays within its memory, even of blocks as full as they can be", () => {
+    // Three bits for each line: of two such blocks, but for the 35 of this one.
+    const range = new HeapRange(0, { memory: (2 * 291 * 3) / 8 });
+    expect([range.hasRoomFor(2), range.hasRoomFor(3)]).toEqual([true, false]);
     range.add(pagesOf(heap()), 0, noHints);
-    expect(range.isFull).toBe(false);
-    range.add(pagesOf(heap()), 0, noHints);
-    expect(range.isFull).toBe(true);
+    expect([range.hasRoomFor(1), range.hasRoomFor(2)]).toEqual([true, false]);
   });
 
   test("a block that no server would have written", () => {
