@@ -23,3 +23,13 @@ export async function inParallel<T, R>(
   if (failure !== undefined) throw failure.reason;
   return results;
 }
+
+/** Calls one after another, in order, whatever becomes of those before. */
+export function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const its = last.then(work);
+    last = its.catch(() => {});
+    return its;
+  };
+}

@@ -1,5 +1,6 @@
 /** Reads the pages of every table and its indexes once. */
 
+import { oneAtATime } from "../../parallel.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import type { Outcome } from "../pool.ts";
 import type { Relation } from "../relations.ts";
@@ -15,8 +16,8 @@ export interface PassItem {
   outcome: Outcome<TablePages>;
 }
 
-/** Bookkeeping of all tables that are read at the same time; with Node's own 70 MB and garbage it stays within 150 MB. */
-const MEMORY = 52 * 1024 ** 2;
+/** Bookkeeping of a table; with what a verify holds anyway, garbage too, it stays within 150 MB. */
+const MEMORY = 36 * 1024 ** 2;
 
 /** `each` gets every table once, as it comes. */
 export async function pagePass(edge: Edge, each: (item: PassItem) => void): Promise<void> {
@@ -51,8 +52,10 @@ export async function pagePass(edge: Edge, each: (item: PassItem) => void): Prom
     multis,
     datadir,
     segmentBlocks: Number(covered.segment),
-    memory: Math.floor(MEMORY / Math.max(1, edge.jobs)),
+    memory: MEMORY,
   };
+  // All of them are this process's own work, which has one processor: two at once would only take twice the memory.
+  const inTurn = oneAtATime();
   const isHeap = ({ method }: Relation) => method === "heap";
   for (const table of tables) if (!isHeap(table)) leaveOut(table, `access method ${table.method}`);
   await lookAtAll<TablePages | string>(
@@ -60,7 +63,7 @@ export async function pagePass(edge: Edge, each: (item: PassItem) => void): Prom
     tables.filter(isHeap),
     {
       bytes: (table) => table.indexes.reduce((sum, index) => sum + (index.valid ? index.bytes : 0), table.bytes),
-      one: (session, table) => readTable(session, table, around),
+      one: (session, table) => inTurn(() => readTable(session, table, around)),
       together: (session, small) => readTables(session, small, around),
     },
     (relation, outcome) => {
