@@ -5,6 +5,7 @@ import { parseInfo, type StanzaInfo } from "../restore/backup-info.ts";
 import { describeError, repositoryHint } from "../restore/repository-error.ts";
 import { formatDuration } from "../units.ts";
 import { runCommand } from "./command.ts";
+import { KEPT_MEMORY } from "./memory.ts";
 
 export interface PgBackRest {
   /** Absolute; pgBackRest's own default when undefined. */
@@ -33,6 +34,7 @@ export function pgBackRestEnvironment(workDir: string): NodeJS.ProcessEnv {
     ...Object.fromEntries(kept),
     PGBACKREST_LOCK_PATH: `${workDir}/lock`,
     PGBACKREST_SPOOL_PATH: `${workDir}/spool`,
+    ...KEPT_MEMORY,
     LC_ALL: "C",
   };
 }

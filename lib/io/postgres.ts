@@ -11,6 +11,7 @@ import { LOG_LINE_PREFIX, newRecoveryLog, type RecoveryLog, readServerLine } fro
 import { formatDuration } from "../units.ts";
 import { runCommand, type Service, startService } from "./command.ts";
 import { exists, list, removeTree } from "./files.ts";
+import { KEPT_MEMORY } from "./memory.ts";
 import { makeTemporaryDirectory } from "./temporary.ts";
 
 const DEBIAN_LIB = "/usr/lib/postgresql";
@@ -131,18 +132,6 @@ export interface Postmaster {
 
 /** Any port will do: it only names the socket file. */
 const SOCKET_PORT = "5432";
-
-/**
- * glibc returns to the kernel what a statement frees, and the next one faults it in anew, page by page. A server that lives
- * for minutes keeps up to 64 MB for each session instead: recovery took 6 % less time so, the checks 4 %.
- * https://man7.org/linux/man-pages/man3/mallopt.3.html; other C libraries do not look at these.
- */
-export const KEPT_MEMORY = {
-  MALLOC_TOP_PAD_: String(16 * 1024 ** 2),
-  MALLOC_TRIM_THRESHOLD_: String(64 * 1024 ** 2),
-  // Given, or the two above would make it 128 KB for good.
-  MALLOC_MMAP_THRESHOLD_: String(32 * 1024 ** 2),
-};
 
 /** These win over every configuration file of the restored directory, because nothing of the source may act here. */
 const PRIVATE_SETTINGS = {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { RestoreError } from "../errors.ts";
 import { runCommand } from "../io/command.ts";
 import { exists } from "../io/files.ts";
-import { KEPT_MEMORY } from "../io/postgres.ts";
+import { KEPT_MEMORY } from "../io/memory.ts";
 import { addFile, type Server, startServer, watchFile } from "../io/throwaway.ts";
 import { formatConninfo } from "../postgres/conninfo.ts";
 import { formatDuration } from "../units.ts";

@@ -29,10 +29,10 @@ import { explainFullVolume } from "./full-volume.ts";
 import type { BootstrapSettings } from "./options.ts";
 import { linkedDirectories, restoreArguments } from "./plan.ts";
 import { type Preflight, preflight, readRequest } from "./preflight.ts";
-import { confirmPromotion, type RecoveryInput, startRecovery } from "./recovery.ts";
+import { confirmPromotion, type RecoveryInput, startRecovery, waitForPromotion } from "./recovery.ts";
 import { recoverySettings } from "./recovery-settings.ts";
 import { type Paths, pathsOf, type Unproven } from "./state.ts";
-import { chooseSuperuser } from "./superuser.ts";
+import { openAsSuperuser } from "./superuser.ts";
 import { writeUnproven } from "./unproven.ts";
 
 export interface BootstrapContext {
@@ -120,8 +120,8 @@ class Bootstrap {
       this.report.versions.pgbackrest = found.plan.pgbackrestVersion;
       await this.begin(found, attempts, requestText);
       await this.restore(found);
-      await this.recoverAndDetach(found);
-      await this.phase("handover", () => this.handOver(found));
+      const libraries = await this.recoverAndDetach(found);
+      await this.phase("handover", () => this.handOver(found, libraries));
       this.report.error = {
         ...reportError(new RestoreError("UNVERIFIED", "restored, not yet proven")),
         hint: "post-bootstrap finishes this report",
@@ -202,7 +202,8 @@ class Bootstrap {
     });
   }
 
-  private async recoverAndDetach({ plan, receipt }: Preflight): Promise<void> {
+  /** Resolves to the libraries that its own configuration preloads. */
+  private async recoverAndDetach({ plan, receipt }: Preflight): Promise<string> {
     await writeAtomically(this.paths.recoveryLog, "");
     await createMissingFiles(this.paths.restoring);
     const wanted = this.superuser;
@@ -228,19 +229,18 @@ class Bootstrap {
     this.postmaster = postmaster;
     // Replay is over: no WAL is asked for any more.
     const takenAhead = this.walAhead?.stop();
-    let superuser = candidates[0] as string;
-    const [recovered, version] = await Promise.all([
-      this.phase("promote", () =>
-        confirmPromotion(
-          postmaster,
-          async () => {
-            superuser = await chooseSuperuser(postmaster, candidates, wanted);
-            return superuser;
-          },
-          input,
-        ),
-      ),
+    const [{ recovered, superuser }, version, preloaded] = await Promise.all([
+      this.phase("promote", async () => {
+        await waitForPromotion(postmaster, input);
+        const { db, user } = await openAsSuperuser(postmaster.conninfo, candidates, wanted);
+        try {
+          return { recovered: await confirmPromotion(db, postmaster, input), superuser: user };
+        } finally {
+          await db.close();
+        }
+      }),
       serverVersion(plan.binDir),
+      configuredSetting(plan.binDir, this.paths.restoring, "shared_preload_libraries"),
     ]);
     recovered.segments_ahead = (await takenAhead) ?? 0;
     this.report.recovered = recovered;
@@ -265,6 +265,7 @@ class Bootstrap {
       this.postmaster = undefined;
       await this.syncAndCheckPages(plan.binDir);
     });
+    return preloaded ?? receipt?.shared_preload_libraries ?? "";
   }
 
   /**
@@ -310,19 +311,15 @@ class Bootstrap {
     else log.warn("stop", `page checksums were not checked: ${checked.why}`);
   }
 
-  private async handOver({ plan, receipt }: Preflight): Promise<void> {
+  private async handOver({ plan }: Preflight, libraries: string): Promise<void> {
     const { restoring } = this.paths;
-    const [{ state }, preloaded] = await Promise.all([
-      readControlData(plan.binDir, restoring),
-      configuredSetting(plan.binDir, restoring, "shared_preload_libraries"),
-    ]);
+    const { state } = await readControlData(plan.binDir, restoring);
     if (state !== "shut down") {
       throw new RestoreError(
         "DETACH_FAILED",
         `the restored instance did not stop cleanly: its control file says "${state}"`,
       );
     }
-    const libraries = preloaded ?? receipt?.shared_preload_libraries ?? "";
     await detachFiles(restoring, this.settings.detach, libraries);
     this.signal.throwIfAborted();
     await putInPlace(this.paths);

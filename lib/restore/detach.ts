@@ -2,6 +2,7 @@
 
 import { messageOf, RestoreError } from "../errors.ts";
 import { type Database, quoteIdentifier, withDatabase } from "../io/database.ts";
+import { inParallel } from "../parallel.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 
 export type DetachMode = "restore-test" | "clone";
@@ -16,21 +17,25 @@ export interface Detached {
 /** Throws DETACH_FAILED: an instance that could still act is never handed over. */
 export async function detach(conninfo: Conninfo, signal: AbortSignal): Promise<Detached> {
   const detached: Detached = { subscriptions: [], slots: [], cronJobs: false };
+  const quieten = async (db: Database, name: string) => {
+    for (const subscription of await disableSubscriptions(db)) detached.subscriptions.push(`${name}.${subscription}`);
+    detached.cronJobs = (await deactivateCronJobs(db)) || detached.cronJobs;
+  };
   try {
-    const databases = await withDatabase(conninfo, LIMITS, async (db) => {
+    const others = await withDatabase(conninfo, LIMITS, async (db) => {
       detached.slots = await dropSlots(db);
       // A database that DROP DATABASE left half-removed (-2) accepts nobody and runs nothing.
-      return db.query<{ datname: string }>(
-        "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname",
+      const databases = await db.query<{ datname: string; own: string }>(
+        `SELECT datname, (datname = current_database())::text AS own
+         FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname`,
       );
+      for (const { datname, own } of databases) if (own === "true") await quieten(db, datname);
+      return databases.filter(({ own }) => own !== "true");
     });
-    for (const { datname } of databases) {
+    await inParallel(others, AT_ONCE, async ({ datname }) => {
       signal.throwIfAborted();
-      await withDatabase(conninfo, { ...LIMITS, database: datname }, async (db) => {
-        for (const name of await disableSubscriptions(db)) detached.subscriptions.push(`${datname}.${name}`);
-        detached.cronJobs = (await deactivateCronJobs(db)) || detached.cronJobs;
-      });
-    }
+      await withDatabase(conninfo, { ...LIMITS, database: datname }, (db) => quieten(db, datname));
+    });
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     throw new RestoreError("DETACH_FAILED", `the instance could not be made harmless: ${messageOf(error)}`, {
@@ -38,8 +43,12 @@ export async function detach(conninfo: Conninfo, signal: AbortSignal): Promise<D
       cause: error,
     });
   }
+  detached.subscriptions.sort();
   return detached;
 }
+
+/** Starting a session is most of it. */
+const AT_ONCE = 2;
 
 const LIMITS = {
   statementTimeoutMs: 60_000,
@@ -72,13 +81,4 @@ async function deactivateCronJobs(db: Database): Promise<boolean> {
   );
   if (extension?.old === "true") await db.query("UPDATE cron.job SET active = false WHERE active");
   return extension !== undefined;
-}
-
-/** Roles that can log in and do everything. */
-export async function superusersOf(conninfo: Conninfo): Promise<string[]> {
-  return withDatabase(conninfo, LIMITS, async (db) =>
-    (
-      await db.query<{ rolname: string }>("SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin ORDER BY oid")
-    ).map((r) => r.rolname),
-  );
 }

@@ -1,7 +1,7 @@
 /** Recovery in a postmaster of our own: progress, limits, a cause in one line, and evidence before the first restart. */
 
 import { RestoreError } from "../errors.ts";
-import { withDatabase } from "../io/database.ts";
+import { type Database, withDatabase } from "../io/database.ts";
 import { freeSpace, readTextIfExists } from "../io/files.ts";
 import { listWal, type PgBackRest, pgBackRestEnvironment } from "../io/pgbackrest.ts";
 import { configuredSetting, type Postmaster, readControlData, startPostmaster } from "../io/postgres.ts";
@@ -265,12 +265,8 @@ async function findMissingWal(
   return present.includes(next) ? null : next;
 }
 
-/** Waits for the end of promotion and proves it: connections, timeline, and that the target stopped recovery. */
-export async function confirmPromotion(
-  postmaster: Postmaster,
-  superuser: () => Promise<string>,
-  input: RecoveryInput,
-): Promise<Report["recovered"] & object> {
+/** Until everybody may connect. */
+export async function waitForPromotion(postmaster: Postmaster, input: RecoveryInput): Promise<void> {
   const deadline = Date.now() + input.timeoutMs;
   while (postmaster.said.acceptsConnections !== "all") {
     await postmaster.nextLine(250);
@@ -282,17 +278,22 @@ export async function confirmPromotion(
       });
     }
   }
-  const user = await superuser();
-  const facts = await withDatabase({ ...postmaster.conninfo, user }, { statementTimeoutMs: 60_000 }, (db) =>
-    db.row<
-      Record<"in_recovery" | "timeline" | "system" | "next_xid", string> & Record<"lsn" | "last_commit", string | null>
-    >(
-      `SELECT pg_is_in_recovery()::text AS in_recovery, pg_last_wal_replay_lsn()::text AS lsn,
-              to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS last_commit,
-              left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
-              (SELECT system_identifier::text FROM pg_control_system()) AS system,
-              pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid`,
-    ),
+}
+
+/** Proves it: connections, timeline, and that the target stopped recovery. */
+export async function confirmPromotion(
+  db: Database,
+  postmaster: Postmaster,
+  input: RecoveryInput,
+): Promise<Report["recovered"] & object> {
+  const facts = await db.row<
+    Record<"in_recovery" | "timeline" | "system" | "next_xid", string> & Record<"lsn" | "last_commit", string | null>
+  >(
+    `SELECT pg_is_in_recovery()::text AS in_recovery, pg_last_wal_replay_lsn()::text AS lsn,
+            to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS last_commit,
+            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
+            (SELECT system_identifier::text FROM pg_control_system()) AS system,
+            pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid`,
   );
   if (facts.in_recovery !== "false")
     throw new RestoreError("RECOVERY_FAILED", "PostgreSQL is still in recovery after promotion");
@@ -319,6 +320,7 @@ async function confirmTarget(
   input: RecoveryInput,
 ): Promise<void> {
   const { target, wal } = input.plan;
+  if (target.type !== "latest" && recovered.stop_reason !== null) return;
   const segmentSize = (await readControlData(input.plan.binDir, input.directory)).walSegmentSize;
   const unreached = async () => {
     const { code, message, ...details } = unreachedTarget(
@@ -327,10 +329,7 @@ async function confirmTarget(
     );
     return new RestoreError(code, message, details);
   };
-  if (target.type !== "latest") {
-    if (recovered.stop_reason === null) throw await unreached();
-    return;
-  }
+  if (target.type !== "latest") throw await unreached();
   const last = postmaster.said.lastSegment === null ? null : parseWalName(postmaster.said.lastSegment, segmentSize);
   const newest = wal.archiveMax === null ? null : parseWalName(wal.archiveMax, segmentSize);
   // A timeline that was asked for by name or number may end before another one in the archive goes on.

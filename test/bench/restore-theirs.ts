@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { stringify } from "yaml";
-import { KEPT_MEMORY } from "../../lib/io/postgres.ts";
+import { KEPT_MEMORY } from "../../lib/io/memory.ts";
 import type { Etcd } from "../lab/etcd.ts";
 import { askPatroni, startPatroni } from "../lab/patroni.ts";
 import { startCommand, waitFor } from "../lab/process.ts";
