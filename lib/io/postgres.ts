@@ -50,7 +50,7 @@ export async function findBinDir(majorVersion: string, given?: string): Promise<
 const pathDirectories = () => (process.env.PATH ?? "").split(":").filter((d) => d.startsWith("/"));
 
 /** `15.18`, or undefined when there is no server there. */
-export async function serverVersion(binDir: string): Promise<string | undefined> {
+async function serverVersion(binDir: string): Promise<string | undefined> {
   if (!(await exists(join(binDir, "postgres")))) return undefined;
   const { stdout } = await runCommand(join(binDir, "postgres"), ["--version"], { timeoutMs: 10_000 });
   return /PostgreSQL\) (\d+(?:\.\d+)?)/.exec(stdout)?.[1];

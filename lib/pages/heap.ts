@@ -2,7 +2,7 @@
 
 import { Bits } from "./bits.ts";
 import { ABORTED, COMMITTED } from "./clog.ts";
-import type { LineKeys } from "./keys.ts";
+import type { RowKeys } from "./keys.ts";
 import {
   headerProblem,
   isAllZero,
@@ -124,7 +124,7 @@ const MOST_LINES_OF_A_BLOCK = 291;
 export interface HeapRangeOptions {
   /** Columns (attnum) of which NULLs are to be told. */
   nullable?: readonly number[];
-  keys?: readonly LineKeys[];
+  keys?: readonly RowKeys[];
   /** How many blocks may be added. */
   likelyBlocks?: number;
   /** What the lines may take, in bytes; see `hasRoomFor`. */
@@ -149,7 +149,7 @@ export class HeapRange {
   /** Of these columns (attnum): the line's row has a NULL in it. */
   readonly nulls: ReadonlyMap<number, Bits>;
   /** Of the needed lines, for each index that is asked about. */
-  readonly keys: readonly LineKeys[];
+  readonly keys: readonly RowKeys[];
   /** Rows that everybody sees. */
   live = 0;
   /** All-zero blocks. */
@@ -170,7 +170,8 @@ export class HeapRange {
     this.nulls = new Map(nullable.map((attnum) => [attnum, new Bits()]));
     this.likelyBlocks = likelyBlocks;
     // Each index works on a copy of what is needed.
-    this.mostLines = memory / (4 * keys.length + (3 + nullable.length) / 8);
+    const ofKeys = keys.reduce((sum, { bytesPerLine }) => sum + bytesPerLine, 0);
+    this.mostLines = memory / (ofKeys + (3 + nullable.length) / 8);
   }
 
   /** Whether so many more blocks stay within the memory, however many lines they have. */
@@ -354,7 +355,7 @@ const updaterOf = (pages: Pages, tuple: number) =>
 const nextInChain = ({ u16 }: Pages, tuple: number) => u16[(tuple + 16) >>> 1] as number;
 
 /** One page as a range of its own: what the server says when it is asked again. */
-export function heapPage(pages: Pages, block: number, hints: HintSink, keys: readonly LineKeys[] = []): HeapRange {
+export function heapPage(pages: Pages, block: number, hints: HintSink, keys: readonly RowKeys[] = []): HeapRange {
   const range = new HeapRange(block, { keys });
   range.add(pages, 0, hints);
   return range;

@@ -7,7 +7,7 @@ import { readGinPage } from "./gin.ts";
 import { readGistPage } from "./gist.ts";
 import { readHashPage } from "./hash.ts";
 import type { HeapRange } from "./heap.ts";
-import { type KeyReader, type LineKeys, NO_KEY } from "./keys.ts";
+import { type KeyReader, NO_KEY, type RowKeys } from "./keys.ts";
 import type { Neighbours } from "./neighbours.ts";
 import { headerProblem, type IndexSink, isAllZero, isNew, type Pages, type ReadIndexPage } from "./page.ts";
 import { readSpgistPage } from "./spgist.ts";
@@ -44,7 +44,7 @@ export interface ScanOptions {
   /** Lines whose entries are right to find nothing: they may have NULL in every column. */
   nulls?: Bits | "any" | undefined;
   /** What its entries must have as keys. */
-  keys?: LineKeys | undefined;
+  keys?: RowKeys | undefined;
   /** Of the index. */
   blocks: number;
   /** Told of the keys of all live entries. */
@@ -104,8 +104,7 @@ export class IndexScan implements IndexSink {
       if (missing !== null && (!killed || nulls === "any" || nulls?.has(line) === true)) missing.clear(line);
       if (keys === undefined || killed || !range.needed.has(line)) return;
       this.options.neighbours?.entry(this.block, key);
-      const expected = keys.of(line);
-      if (expected !== NO_KEY && expected !== key) this.suspect(block, offset, key);
+      if (!keys.entry(line, key)) this.suspect(block, offset, key);
     }
   }
 

@@ -163,24 +163,39 @@ function fixedPlaces(table: readonly Column[], wanted: readonly number[]): numbe
   return wanted.map((i) => places[i] as number);
 }
 
-/** The keys of the lines of a heap, by number of the line, as an index should have them. */
-export class LineKeys {
+/** The keys of the rows of a range of a heap, to hold an index against. */
+export interface RowKeys {
   readonly reader: KeyReader;
-  private values = new Int32Array(1024);
   /** Rows whose key could not be read. */
+  readonly unknown: number;
+  /** What a line takes, in bytes. */
+  readonly bytesPerLine: number;
+  /** Room for this many lines. */
+  reserve(lines: number): void;
+  /** For the lines of another range, in the same memory. */
+  clear(): void;
+  /** Of a line that an index must know. */
+  note(pages: Pages, tuple: number, end: number, line: number): void;
+  /** An index says that such a line has this key; false when it is known to have another one. */
+  entry(line: number, key: number): boolean;
+}
+
+/** One by one, by number of the line. */
+export class LineKeys implements RowKeys {
+  readonly reader: KeyReader;
+  readonly bytesPerLine = 4;
+  private values = new Int32Array(1024);
   unknown = 0;
 
   constructor(reader: KeyReader) {
     this.reader = reader;
   }
 
-  /** For the lines of another range, in the same memory. */
   clear(): void {
     this.values.fill(NO_KEY);
     this.unknown = 0;
   }
 
-  /** Room for this many lines. */
   reserve(lines: number): void {
     if (lines <= this.values.length) return;
     const larger = new Int32Array(lines);
@@ -194,8 +209,62 @@ export class LineKeys {
     this.values[line] = key;
   }
 
+  entry(line: number, key: number): boolean {
+    const expected = this.of(line);
+    return expected === NO_KEY || expected === key;
+  }
+
   /** NO_KEY when its row has none that could be read. */
   of(line: number): number {
     return this.values[line] as number;
   }
+}
+
+/**
+ * All at once, however many lines there are: what each line makes of its key is added up for the rows and taken off for the
+ * entries. What is left over tells that some entry is wrong, missing or there twice, but not which.
+ */
+export class KeySum implements RowKeys {
+  readonly reader: KeyReader;
+  readonly bytesPerLine = 0;
+  unknown = 0;
+  private one = 0;
+  private other = 0;
+
+  constructor(reader: KeyReader) {
+    this.reader = reader;
+  }
+
+  clear(): void {
+    this.one = 0;
+    this.other = 0;
+    this.unknown = 0;
+  }
+
+  reserve(): void {}
+
+  note(pages: Pages, tuple: number, end: number, line: number): void {
+    const key = this.reader.row(pages, tuple, end);
+    if (key === NO_KEY) this.unknown++;
+    this.one = (this.one + scattered(key ^ Math.imul(line, 0x9e3779b1))) | 0;
+    this.other = (this.other + scattered(Math.imul(key, 0x27d4eb2f) + line)) | 0;
+  }
+
+  entry(line: number, key: number): boolean {
+    this.one = (this.one - scattered(key ^ Math.imul(line, 0x9e3779b1))) | 0;
+    this.other = (this.other - scattered(Math.imul(key, 0x27d4eb2f) + line)) | 0;
+    return true;
+  }
+
+  /** Every noted line has one entry, with its own key: certain of one that differs, and of more but for one case in 2^64. */
+  get isEven(): boolean {
+    return this.one === 0 && this.other === 0;
+  }
+}
+
+/** Every bit of the number acts on every bit of the result, and no two numbers share one (murmur3's finalizer). */
+function scattered(number: number): number {
+  let hash = Math.imul(number ^ (number >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
 }

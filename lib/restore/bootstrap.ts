@@ -8,13 +8,7 @@ import { grantedMemory } from "../io/memory.ts";
 import { checkPageChecksums } from "../io/page-checksums.ts";
 import { findPatroni, superuserOf, watchPatroni } from "../io/patroni.ts";
 import { commonOptions, type PgBackRest, runRestore } from "../io/pgbackrest.ts";
-import {
-  configuredSetting,
-  type Postmaster,
-  readControlData,
-  serverVersion,
-  syncDataDirectory,
-} from "../io/postgres.ts";
+import { type Postmaster, readControlData, syncDataDirectory } from "../io/postgres.ts";
 import { processStatus } from "../io/processes.ts";
 import { makeTemporaryDirectory } from "../io/temporary.ts";
 import { startWalAhead, type WalAhead } from "../io/wal-ahead.ts";
@@ -225,26 +219,22 @@ class Bootstrap {
       signal: this.signal,
       log: this.log,
     };
-    const postmaster = await this.phase("recovery", () => startRecovery(input));
+    const { postmaster, libraries } = await this.phase("recovery", () => startRecovery(input));
     this.postmaster = postmaster;
     // Replay is over: no WAL is asked for any more.
     const takenAhead = this.walAhead?.stop();
-    const [{ recovered, superuser }, version, preloaded] = await Promise.all([
-      this.phase("promote", async () => {
-        await waitForPromotion(postmaster, input);
-        const { db, user } = await openAsSuperuser(postmaster.conninfo, candidates, wanted);
-        try {
-          return { recovered: await confirmPromotion(db, postmaster, input), superuser: user };
-        } finally {
-          await db.close();
-        }
-      }),
-      serverVersion(plan.binDir),
-      configuredSetting(plan.binDir, this.paths.restoring, "shared_preload_libraries"),
-    ]);
+    const { recovered, version, superuser } = await this.phase("promote", async () => {
+      await waitForPromotion(postmaster, input);
+      const { db, user } = await openAsSuperuser(postmaster.conninfo, candidates, wanted);
+      try {
+        return { ...(await confirmPromotion(db, postmaster, input)), superuser: user };
+      } finally {
+        await db.close();
+      }
+    });
     recovered.segments_ahead = (await takenAhead) ?? 0;
     this.report.recovered = recovered;
-    this.report.versions.postgresql = version ?? plan.pgVersion;
+    this.report.versions.postgresql = version;
     this.log.info(
       "promote",
       `promoted to timeline ${recovered.timeline}: ${recovered.stop_reason ?? "end of the archive"}`,
@@ -265,7 +255,7 @@ class Bootstrap {
       this.postmaster = undefined;
       await this.syncAndCheckPages(plan.binDir);
     });
-    return preloaded ?? receipt?.shared_preload_libraries ?? "";
+    return libraries;
   }
 
   /**

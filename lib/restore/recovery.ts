@@ -49,12 +49,18 @@ function isWatched(plan: Plan, segmentSize: number): boolean {
   return bytes === null || bytes > WATCHED_FROM_BYTES || plan.target.type === "latest";
 }
 
+export interface Recovery {
+  postmaster: Postmaster;
+  /** shared_preload_libraries of its own configuration. */
+  libraries: string;
+}
+
 /** Starts the postmaster; resolves when replay is over and promotion has begun. */
-export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
+export async function startRecovery(input: RecoveryInput): Promise<Recovery> {
   const configured = (name: string) => configuredSetting(input.plan.binDir, input.directory, name);
   const [control, preloaded, restoreCommand] = await Promise.all([
     readControlData(input.plan.binDir, input.directory),
-    input.sharedPreloadLibraries ?? configured("shared_preload_libraries"),
+    configured("shared_preload_libraries"),
     configured("restore_command"),
   ]);
   const libraries = preloaded ?? input.receipt?.shared_preload_libraries ?? "";
@@ -63,19 +69,19 @@ export async function startRecovery(input: RecoveryInput): Promise<Postmaster> {
     ...input.settings,
     ...(restoreCommand ? { restore_command: ahead(triedAgain(restoreCommand)) } : {}),
     ...Object.fromEntries(Object.entries(control.required).map(([name, value]) => [name, String(value)])),
-    shared_preload_libraries: libraries,
+    shared_preload_libraries: input.sharedPreloadLibraries ?? libraries,
     ...(Number(input.plan.pgVersion.split(".")[0]) >= 15 ? { log_startup_progress_interval: "1s" } : {}),
   };
   const hotStandby = isWatched(input.plan, control.walSegmentSize) ? "on" : "off";
   const first = await runUntilPromotion(input, { ...settings, hot_standby: hotStandby }, control.walSegmentSize);
-  if (first !== "insufficient settings") return first;
+  if (first !== "insufficient settings") return { postmaster: first, libraries };
   // The source raised a setting after the backup; the WAL says so only while it is replayed. Without hot standby
   // PostgreSQL does not compare (PostgreSQL 15, CheckRequiredParameterValues), at the price of less progress to show.
   input.log.info("recovery", "the source raised a setting after the backup; starting again without hot_standby");
   input.walAhead?.rewind();
   const second = await runUntilPromotion(input, { ...settings, hot_standby: "off" }, control.walSegmentSize);
   if (second === "insufficient settings") throw new Error("recovery without hot_standby compared settings");
-  return second;
+  return { postmaster: second, libraries };
 }
 
 /**
@@ -280,20 +286,22 @@ export async function waitForPromotion(postmaster: Postmaster, input: RecoveryIn
   }
 }
 
-/** Proves it: connections, timeline, and that the target stopped recovery. */
+/** Proves it: connections, timeline, and that the target stopped recovery. `version` is the server's, such as 15.4. */
 export async function confirmPromotion(
   db: Database,
   postmaster: Postmaster,
   input: RecoveryInput,
-): Promise<Report["recovered"] & object> {
+): Promise<{ recovered: Report["recovered"] & object; version: string }> {
   const facts = await db.row<
-    Record<"in_recovery" | "timeline" | "system" | "next_xid", string> & Record<"lsn" | "last_commit", string | null>
+    Record<"in_recovery" | "timeline" | "system" | "next_xid" | "version", string> &
+      Record<"lsn" | "last_commit", string | null>
   >(
     `SELECT pg_is_in_recovery()::text AS in_recovery, pg_last_wal_replay_lsn()::text AS lsn,
             to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00' AS last_commit,
             left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) AS timeline,
             (SELECT system_identifier::text FROM pg_control_system()) AS system,
-            pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid`,
+            pg_snapshot_xmax(pg_current_snapshot())::text AS next_xid,
+            split_part(current_setting('server_version'), ' ', 1) AS version`,
   );
   if (facts.in_recovery !== "false")
     throw new RestoreError("RECOVERY_FAILED", "PostgreSQL is still in recovery after promotion");
@@ -310,7 +318,7 @@ export async function confirmPromotion(
     next_xid: toXid32(facts.next_xid),
   };
   await confirmTarget(recovered, postmaster, input);
-  return recovered;
+  return { recovered, version: facts.version };
 }
 
 /** PostgreSQL before 13 promotes silently without reaching the target; a failing repository looks like the archive's end. */

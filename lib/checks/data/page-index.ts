@@ -2,7 +2,7 @@
 
 import { type HeapRange, type HintSink, heapPage, type LineProblem, lineProblem } from "../../pages/heap.ts";
 import { IndexScan, type ScanOptions } from "../../pages/index-scan.ts";
-import { LineKeys, NO_KEY } from "../../pages/keys.ts";
+import { LineKeys, NO_KEY, type RowKeys } from "../../pages/keys.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
@@ -125,7 +125,7 @@ async function refuteEntries(
   session: Session,
   table: string,
   doubt: Doubt,
-  keys: LineKeys | undefined,
+  keys: RowKeys | undefined,
   hints: HintSink,
 ): Promise<void> {
   const pages = await readBufferPages(
@@ -143,7 +143,7 @@ async function refuteEntries(
   }
 }
 
-function hasOtherKey(page: Pages, { block, offset, key }: Entry, { reader }: LineKeys, hints: HintSink): boolean {
+function hasOtherKey(page: Pages, { block, offset, key }: Entry, { reader }: RowKeys, hints: HintSink): boolean {
   const keys = new LineKeys(reader);
   const now = heapPage(page, block, hints, [keys]);
   const line = now.line(block, offset);

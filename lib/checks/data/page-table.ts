@@ -1,9 +1,9 @@
 /** One table with its indexes, page by page: the heap is read once for both of the checks that look at it. */
 
 import { ginHasEveryRow } from "../../pages/gin.ts";
-import { HeapRange, heapPage } from "../../pages/heap.ts";
+import { HeapRange, type HintSink, heapPage } from "../../pages/heap.ts";
 import { IndexScan, READERS, type ScanOptions } from "../../pages/index-scan.ts";
-import { KeyReader, LineKeys } from "../../pages/keys.ts";
+import { KeyReader, KeySum, LineKeys, type RowKeys } from "../../pages/keys.ts";
 import { Neighbours } from "../../pages/neighbours.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
@@ -59,7 +59,7 @@ const ROUNDS = 3;
 const PAUSE_MS = 250;
 const ATTEMPTS = 3;
 const MOST_ASKED = 1000;
-/** Between two looks at how much memory is left: at most 300,000 lines, or 1.2 MB of keys. */
+/** Between two looks at how much memory is left: at most 300,000 lines. */
 const STEP_BLOCKS = 1024;
 /** Hash leaves out rows with NULL, bloom has nothing to say of them. */
 const NULLS_MATTER = new Set(["hash", "bloom"]);
@@ -157,11 +157,13 @@ class TableReader {
       const none = { entries: 0, keysDistinct: false, problems: [] };
       result.indexes.push({ index: name, oid, keysCompared, notCovered, ...none });
     }
-    const keys = new Map(
-      files.indexes.flatMap(({ oid, keys: layout }) =>
-        layout === null ? [] : [[oid, new LineKeys(new KeyReader(layout))]],
-      ),
-    );
+    const keys = new Map<string, RowKeys>();
+    for (const index of files.indexes) {
+      if (index.keys === null) continue;
+      const reader = new KeyReader(index.keys);
+      // Which rows a partial index should have is not known here, so there is no sum of theirs.
+      keys.set(index.oid, index.partial ? new LineKeys(reader) : new KeySum(reader));
+    }
     let from = 0;
     do {
       for (const of of keys.values()) of.clear();
@@ -169,7 +171,7 @@ class TableReader {
         nullable: nullable.map(({ column }) => column),
         keys: [...keys.values()],
         likelyBlocks: files.blocks - from,
-        memory: this.around.memory,
+        memory: this.around.memory / 2,
       });
       from = await this.readHeap(range);
       for (const index of files.indexes) {
@@ -198,16 +200,7 @@ class TableReader {
 
   /** Until the end, or until it takes too much memory; returns where to go on. */
   private async readHeap(range: HeapRange): Promise<number> {
-    const { files, session, around } = this;
-    const step = Math.min(around.segmentBlocks, STEP_BLOCKS);
-    let next = range.firstBlock;
-    while (next < files.blocks && (next === range.firstBlock || range.hasRoomFor(step))) {
-      const end = Math.min(files.blocks, next + step);
-      await readFile(session, { ...around, path: files.path }, next, end, (pages, at) =>
-        range.add(pages, at, this.hints),
-      );
-      next = end;
-    }
+    const next = await this.readBlocks(range, this.files.blocks, this.hints);
     this.result.rows.lines += range.lines;
     if (range.blocks > range.zero.length) {
       const zero = new Set(range.zero);
@@ -217,9 +210,45 @@ class TableReader {
     return next;
   }
 
-  private async readIndex(index: IndexFile, range: HeapRange, keys: LineKeys | undefined): Promise<void> {
-    const { session, files, around } = this;
+  private async readBlocks(range: HeapRange, before: number, hints: HintSink): Promise<number> {
+    const { files, session, around } = this;
+    const step = Math.min(around.segmentBlocks, STEP_BLOCKS);
+    let next = range.firstBlock;
+    while (next < before && (next === range.firstBlock || range.hasRoomFor(step))) {
+      const end = Math.min(before, next + step);
+      await readFile(session, { ...around, path: files.path }, next, end, (pages, at) => range.add(pages, at, hints));
+      next = end;
+    }
+    return next;
+  }
+
+  private async readIndex(index: IndexFile, range: HeapRange, keys: RowKeys | undefined): Promise<void> {
     const of = this.of(index);
+    const { scan, options } = await this.scanIndex(index, range, keys);
+    of.entries += range.firstBlock === 0 ? scan.entries : 0;
+    if (range.uncertain > 0 || range.broken.length > 0 || (keys?.unknown ?? 0) > 0) of.keysCompared = false;
+    const isEven = !(keys instanceof KeySum) || keys.isEven;
+    const isSound = isEven && scan.suspected + scan.problems.length === 0 && options.missing?.any() === false;
+    of.keysDistinct = of.keysCompared && isSound && options.neighbours?.areDistinct() === true;
+    if (isEven) await this.confirm(index, scan, options);
+    else await this.compareKeys(index, range, new LineKeys((keys as KeySum).reader));
+  }
+
+  /** Finds out which ones differ: a part of the rows at a time, as many as their keys leave memory for. */
+  private async compareKeys(index: IndexFile, { firstBlock, blocks }: HeapRange, keys: LineKeys): Promise<void> {
+    const end = firstBlock + blocks;
+    for (let from = firstBlock; from < end; ) {
+      keys.clear();
+      const memory = this.around.memory / 2;
+      const part = new HeapRange(from, { keys: [keys], likelyBlocks: end - from, memory });
+      from = await this.readBlocks(part, end, this.hints.statusOnly);
+      const { scan, options } = await this.scanIndex(index, part, keys);
+      await this.confirm(index, scan, options);
+    }
+  }
+
+  private async scanIndex(index: IndexFile, range: HeapRange, keys: RowKeys | undefined) {
+    const { session, files, around } = this;
     const everyRow = !index.partial && (index.method !== "hash" || index.column > 0);
     const missing = everyRow ? range.needed.copy() : null;
     const nulls = range.nulls.get(index.column);
@@ -243,14 +272,14 @@ class TableReader {
       if (block === 0 && index.method === "gin") oldGin = !ginHasEveryRow(pages, at) && !isAllZero(pages, at);
     });
     if (oldGin) options.missing = null;
-    of.entries += range.firstBlock === 0 ? scan.entries : 0;
-    if (range.uncertain > 0 || range.broken.length > 0 || (keys?.unknown ?? 0) > 0) of.keysCompared = false;
-    const isSound = scan.suspected + scan.problems.length === 0 && options.missing?.any() === false;
-    of.keysDistinct = of.keysCompared && isSound && options.neighbours?.areDistinct() === true;
-    const problems = await confirmIndex(session, this.name, index, options, scan, this.hints.statusOnly);
-    if (problems === null) this.unsettled = true;
-    else
-      of.problems.push(...problems.filter((p) => !of.problems.some((q) => q.what === p.what && q.where === p.where)));
+    return { scan, options };
+  }
+
+  private async confirm(index: IndexFile, scan: IndexScan, options: ScanOptions): Promise<void> {
+    const { problems } = this.of(index);
+    const found = await confirmIndex(this.session, this.name, index, options, scan, this.hints.statusOnly);
+    if (found === null) this.unsettled = true;
+    else problems.push(...found.filter((p) => !problems.some((q) => q.what === p.what && q.where === p.where)));
   }
 
   /** Pages that no server would have written, and rows that no line leads to. */
