@@ -172,8 +172,6 @@ export interface RowKeys {
   readonly bytesPerLine: number;
   /** Room for this many lines. */
   reserve(lines: number): void;
-  /** For the lines of another range, in the same memory. */
-  clear(): void;
   /** Of a line that an index must know. */
   note(pages: Pages, tuple: number, end: number, line: number): void;
   /** An index says that such a line has this key; false when it is known to have another one. */
@@ -191,6 +189,7 @@ export class LineKeys implements RowKeys {
     this.reader = reader;
   }
 
+  /** For the lines of another range, in the same memory. */
   clear(): void {
     this.values.fill(NO_KEY);
     this.unknown = 0;
@@ -235,30 +234,27 @@ export class KeySum implements RowKeys {
     this.reader = reader;
   }
 
-  clear(): void {
-    this.one = 0;
-    this.other = 0;
-    this.unknown = 0;
-  }
-
   reserve(): void {}
 
   note(pages: Pages, tuple: number, end: number, line: number): void {
     const key = this.reader.row(pages, tuple, end);
     if (key === NO_KEY) this.unknown++;
-    this.one = (this.one + scattered(key ^ Math.imul(line, 0x9e3779b1))) | 0;
-    this.other = (this.other + scattered(Math.imul(key, 0x27d4eb2f) + line)) | 0;
+    this.add(line, key, 1);
   }
 
   entry(line: number, key: number): boolean {
-    this.one = (this.one - scattered(key ^ Math.imul(line, 0x9e3779b1))) | 0;
-    this.other = (this.other - scattered(Math.imul(key, 0x27d4eb2f) + line)) | 0;
+    this.add(line, key, -1);
     return true;
   }
 
   /** Every noted line has one entry, with its own key: certain of one that differs, and of more but for one case in 2^64. */
   get isEven(): boolean {
     return this.one === 0 && this.other === 0;
+  }
+
+  private add(line: number, key: number, times: 1 | -1): void {
+    this.one = (this.one + times * scattered(key ^ Math.imul(line, 0x9e3779b1))) | 0;
+    this.other = (this.other + times * scattered(Math.imul(key, 0x27d4eb2f) + line)) | 0;
   }
 }
 

@@ -20,7 +20,10 @@ interface Dimension {
   unit: string;
   /** From small to large; each is made of the one before it. */
   sizes: readonly number[];
-  /** Makes it of this size. What it is measured by comes back: objects, or millions of bytes. `backupAt`: LSN of the one backup. */
+  /**
+   * Makes it of this size; of WAL behind `backupAt`, the LSN of the one backup. What it is measured by comes back: objects, or
+   * millions of bytes.
+   */
   grow(bench: Bench, source: Source, size: number, backupAt: string): Promise<number>;
   /** Parts of a run that depend on it, the others are of no matter here. */
   parts: readonly Part[];
@@ -42,7 +45,7 @@ interface Size {
   runs: Costs[];
 }
 
-const SEGMENTS_OF_A_CHECKPOINT = 14;
+const SEGMENTS_BETWEEN_CHECKPOINTS = 14;
 
 const tenth = (scale: number, most: number) => Math.max(1, Math.round((most * scale) / 50));
 
@@ -91,7 +94,7 @@ const dimensions = (scale: number): Dimension[] => [
       for (let checkpoint = 0; (await written()) < size; ) {
         signal.throwIfAborted();
         // The first change of a page after a checkpoint writes all of it: without one, ever fewer bytes for each transaction.
-        if ((await written()) >= checkpoint + SEGMENTS_OF_A_CHECKPOINT) {
+        if ((await written()) >= checkpoint + SEGMENTS_BETWEEN_CHECKPOINTS) {
           await query(source, "CHECKPOINT");
           checkpoint = await written();
         }

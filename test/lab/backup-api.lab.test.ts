@@ -59,8 +59,8 @@ async function startHeldBackup(api: BackupApi, hold = holdBack, type = "incr"): 
   const path = location as string;
   // A signal before that, in the midst of its work, was seen to end it without an exit code of its own.
   const waits = new RegExp(`check archive for (prior )?segment .*label=${path.split("/").at(-1)}`);
-  const waitsAlready = async () => hold !== holdBack || waits.test(await api.service.log());
-  await waitFor("pgBackRest to wait for its WAL", waitsAlready, 30_000, () => api.service.log());
+  const isWaiting = async () => waits.test(await api.service.log());
+  if (hold === holdBack) await waitFor("pgBackRest to wait for its WAL", isWaiting, 30_000, () => api.service.log());
   return path;
 }
 

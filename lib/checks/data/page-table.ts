@@ -133,6 +133,8 @@ class TableReader {
     multixacts: { asked: 0, more: false },
   };
   private readonly zero: number[] = [];
+  /** Of a range; the other half is for the parts of it whose keys are compared one by one. */
+  private readonly halfOfMemory: number;
   private lastFilled = -1;
   private unsettled = false;
 
@@ -142,6 +144,7 @@ class TableReader {
     this.files = files;
     this.around = around;
     this.hints = new HintJudge(around.clog, around.multis);
+    this.halfOfMemory = around.memory / 2;
   }
 
   async read(): Promise<TablePages | null> {
@@ -157,25 +160,20 @@ class TableReader {
       const none = { entries: 0, keysDistinct: false, problems: [] };
       result.indexes.push({ index: name, oid, keysCompared, notCovered, ...none });
     }
-    const keys = new Map<string, RowKeys>();
-    for (const index of files.indexes) {
-      if (index.keys === null) continue;
-      const reader = new KeyReader(index.keys);
-      // Which rows a partial index should have is not known here, so there is no sum of theirs.
-      keys.set(index.oid, index.partial ? new LineKeys(reader) : new KeySum(reader));
-    }
     let from = 0;
     do {
-      for (const of of keys.values()) of.clear();
+      const sums = new Map(
+        files.indexes.flatMap(({ oid, keys }) => (keys === null ? [] : [[oid, new KeySum(new KeyReader(keys))]])),
+      );
       const range = new HeapRange(from, {
         nullable: nullable.map(({ column }) => column),
-        keys: [...keys.values()],
+        keys: [...sums.values()],
         likelyBlocks: files.blocks - from,
-        memory: this.around.memory / 2,
+        memory: this.halfOfMemory,
       });
       from = await this.readHeap(range);
       for (const index of files.indexes) {
-        if (index.method in READERS) await this.readIndex(index, range, keys.get(index.oid));
+        if (index.method in READERS) await this.readIndex(index, range, sums.get(index.oid));
       }
       await this.judgeHeap(range);
     } while (from < files.blocks);
@@ -222,16 +220,16 @@ class TableReader {
     return next;
   }
 
-  private async readIndex(index: IndexFile, range: HeapRange, keys: RowKeys | undefined): Promise<void> {
+  private async readIndex(index: IndexFile, range: HeapRange, sum: KeySum | undefined): Promise<void> {
     const of = this.of(index);
-    const { scan, options } = await this.scanIndex(index, range, keys);
+    const { scan, options } = await this.scanIndex(index, range, sum);
     of.entries += range.firstBlock === 0 ? scan.entries : 0;
-    if (range.uncertain > 0 || range.broken.length > 0 || (keys?.unknown ?? 0) > 0) of.keysCompared = false;
-    const isEven = !(keys instanceof KeySum) || keys.isEven;
+    if (range.uncertain > 0 || range.broken.length > 0 || (sum?.unknown ?? 0) > 0) of.keysCompared = false;
+    const isEven = sum === undefined || sum.isEven;
     const isSound = isEven && scan.suspected + scan.problems.length === 0 && options.missing?.any() === false;
     of.keysDistinct = of.keysCompared && isSound && options.neighbours?.areDistinct() === true;
     if (isEven) await this.confirm(index, scan, options);
-    else await this.compareKeys(index, range, new LineKeys((keys as KeySum).reader));
+    else await this.compareKeys(index, range, new LineKeys(sum.reader));
   }
 
   /** Finds out which ones differ: a part of the rows at a time, as many as their keys leave memory for. */
@@ -239,8 +237,7 @@ class TableReader {
     const end = firstBlock + blocks;
     for (let from = firstBlock; from < end; ) {
       keys.clear();
-      const memory = this.around.memory / 2;
-      const part = new HeapRange(from, { keys: [keys], likelyBlocks: end - from, memory });
+      const part = new HeapRange(from, { keys: [keys], likelyBlocks: end - from, memory: this.halfOfMemory });
       from = await this.readBlocks(part, end, this.hints.statusOnly);
       const { scan, options } = await this.scanIndex(index, part, keys);
       await this.confirm(index, scan, options);
