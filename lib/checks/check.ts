@@ -9,6 +9,7 @@ import { formatDuration } from "../units.ts";
 import type { Edge } from "./edge.ts";
 import { describeFailure, isDamage } from "./failure.ts";
 import type { Ledger } from "./relations.ts";
+import { Stopwatch } from "./stopwatch.ts";
 
 export type CheckLevel = Settings["level"];
 
@@ -67,10 +68,10 @@ export interface Check<Facts = unknown> {
   claim: CheckResult["claim"];
   levels: readonly CheckLevel[];
   /**
-   * `data`: its units share the pool, so all of them start together, after the catalogs; each unit has the limit, not the
-   * whole. `last`: alone, after all others.
+   * `databases`: it asks every database, so all of them start together, and share the sessions. `data`: its units share the
+   * pool, so all of them start together, after those; each unit has the limit, not the whole. `last`: alone, after all others.
    */
-  stage?: "data" | "last";
+  stage?: "databases" | "data" | "last";
   /** Why it was not asked for; null when it was. */
   skip?(asked: Asked): string | null;
   /** An exception means that the check could not run. */
@@ -87,7 +88,7 @@ export interface CheckOutcome {
 export interface RunOptions {
   /** Checks at the same time. */
   jobs: number;
-  /** Limit for each check, in milliseconds. */
+  /** Limit for each check, in milliseconds, without what it waits for others. */
   timeoutMs: number;
   onStart?(check: Check): void;
   onResult?(result: CheckResult): void;
@@ -109,69 +110,76 @@ export async function runChecks(
   };
   const of = (stage: Check["stage"]) => checks.filter((check) => check.stage === stage);
   await inParallel(of(undefined), options.jobs, run);
+  edge.lookAhead();
+  await Promise.all(of("databases").map(run));
   edge.forgetManifestAnswers();
-  await inParallel(of("data"), of("data").length, run);
+  await Promise.all(of("data").map(run));
   for (const check of of("last")) await run(check);
   return checks.flatMap((check) => outcomes.get(check) ?? []);
 }
 
 class CheckTimedOut extends Error {}
 
-/** The longest that setTimeout takes. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number | null): Promise<CheckOutcome> {
-  const startedAt = performance.now();
-  const conclude = (judgement: Judgement, collected?: unknown): CheckOutcome => ({
-    result: {
-      id: check.id,
-      claim: check.claim,
-      status: judgement.status,
-      summary: judgement.summary,
-      facts: judgement.facts ?? (isPlainObject(collected) ? collected : {}),
-      duration_ms: Math.round(performance.now() - startedAt),
-      hint: judgement.hint ?? null,
-    },
-    coverage: judgement.coverage ?? {},
-  });
+  const limit = new AbortController();
+  const watch = new Stopwatch(timeoutMs, () => limit.abort(new CheckTimedOut()));
+  try {
+    const { facts, ...judgement } = await judgementOf(check, asked, edge, { watch, limit: limit.signal, timeoutMs });
+    return {
+      result: {
+        id: check.id,
+        claim: check.claim,
+        status: judgement.status,
+        summary: judgement.summary,
+        facts: facts ?? {},
+        duration_ms: Math.round(watch.elapsedMs),
+        hint: judgement.hint ?? null,
+      },
+      coverage: judgement.coverage ?? {},
+    };
+  } finally {
+    watch.end();
+  }
+}
+
+async function judgementOf(
+  check: Check,
+  asked: Asked,
+  edge: Edge,
+  { watch, limit, timeoutMs }: { watch: Stopwatch; limit: AbortSignal; timeoutMs: number | null },
+): Promise<Judgement> {
   if (!check.levels.includes(asked.level)) {
-    return conclude({ status: "skipped", summary: `not part of level ${asked.level}` });
+    return { status: "skipped", summary: `not part of level ${asked.level}` };
   }
   const reason = check.skip?.(asked) ?? null;
-  if (reason !== null) return conclude({ status: "skipped", summary: reason });
+  if (reason !== null) return { status: "skipped", summary: reason };
 
-  const limit = new AbortController();
-  const timer = setTimeout(
-    () => limit.abort(new CheckTimedOut()),
-    timeoutMs === null ? LONGEST_TIMER_MS : Math.min(timeoutMs, LONGEST_TIMER_MS),
-  );
-  const signal = AbortSignal.any([edge.signal, limit.signal]);
-  let facts: unknown;
+  const signal = AbortSignal.any([edge.signal, limit]);
+  let collected: unknown;
   try {
-    facts = await orAborted(check.collect(edge.withSignal(signal)), signal);
+    collected = await orAborted(check.collect(edge.forCheck(signal, watch)), signal);
   } catch (error) {
     edge.signal.throwIfAborted();
-    if (limit.signal.aborted) {
-      return conclude({
+    if (limit.aborted) {
+      return {
         status: "unverified",
-        summary: `did not finish within ${formatDuration(timeoutMs ?? LONGEST_TIMER_MS)}`,
+        summary: `did not finish within ${formatDuration(timeoutMs ?? 0)}`,
         hint: "raise --check-timeout, or see what the instance is waiting for in pg_stat_activity",
-      });
+      };
     }
     edge.failures.push(error);
     const failure = describeFailure(error);
     const damaged = isDamage(error);
-    return conclude({
+    return {
       // The server's own word that data or catalogs are damaged is a finding, whatever was being asked.
       status: damaged ? "fail" : "unverified",
       summary: `${damaged ? "stopped by damage" : "could not run"}: ${failure.message}`,
       hint: error instanceof RestoreError ? error.hint : failure.hint,
       facts: failure.facts,
-    });
-  } finally {
-    clearTimeout(timer);
+    };
   }
-  return conclude(check.judge(facts, asked), facts);
+  const judgement = check.judge(collected, asked);
+  return { ...judgement, facts: judgement.facts ?? (isPlainObject(collected) ? collected : {}) };
 }
 
 /** A collector that does not look at its signal must not hold up the limit. */

@@ -4,11 +4,12 @@ import { type ConnectOptions, type Database, withDatabase } from "../io/database
 import { type KeptSessions, keepSessions } from "../io/kept-sessions.ts";
 import { killedForMemory } from "../io/memory.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
-import { inParallel } from "../parallel.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
 import { objectKey, Pool } from "./pool.ts";
 import { type Relation, rankRelations, readRelations } from "./relations.ts";
+import type { Stopwatch } from "./stopwatch.ts";
+import { Turns } from "./turns.ts";
 
 /** Tells one run of the server from another: it changes with every restart, and the checkpointer's with every crash. */
 export interface ServerRun {
@@ -50,11 +51,19 @@ export interface Edge {
   newSession<T>(database: string | null, use: (database: Database) => Promise<T>): Promise<T>;
   /** Databases that let a session in, templates too (`template1`), without invalid ones; by name. */
   databases(): Promise<string[]>;
+  /**
+   * `work` on each of the databases, some at the same time, and together with whatever other checks have to do there: its `sql`
+   * finds a session in that database. Results in order; the first exception stops the start of more.
+   */
+  eachDatabase<T>(names: readonly string[], work: (name: string) => Promise<T>): Promise<T[]>;
   /** Every relation with storage, of every database; asked once. */
   relations(): Promise<Relation[]>;
+  /** Begins with the relations while others ask the databases. */
+  lookAhead(): void;
   /** Shared by all checks of the data. */
   pool: Pool;
-  withSignal(signal: AbortSignal): Edge;
+  /** For one check: `signal` is its limit, `watch` does not count what it waits for others. */
+  forCheck(signal: AbortSignal, watch: Stopwatch): Edge;
   /** Ends the sessions that nobody uses any more. */
   close(): Promise<void>;
 }
@@ -87,10 +96,10 @@ const POOL_SESSION = {
 export function openEdge(
   base: Omit<
     Edge,
-    | ("sql" | "newSession" | "withSignal" | "close" | "failures" | "databases" | "relations" | "pool")
-    | ("manifestAnswers" | "forgetManifestAnswers")
+    | ("sql" | "newSession" | "forCheck" | "close" | "failures" | "databases" | "eachDatabase" | "pool")
+    | ("manifestAnswers" | "forgetManifestAnswers" | "relations" | "lookAhead")
   > & {
-    collectManifest(signal: AbortSignal, sessions: KeptSessions): Promise<Snapshot>;
+    collectManifest(options: Pick<Edge, "signal" | "eachDatabase"> & { sessions: KeptSessions }): Promise<Snapshot>;
     /** The server's `max_connections`. */
     maxConnections: number;
     /** Databases in which nobody may stay: a session there makes CREATE DATABASE fail for everybody. */
@@ -98,6 +107,8 @@ export function openEdge(
     /** Of the whole of the checks of the data; null is none. */
     budgetMs: number | null;
     onProgress?(progress: { doneBytes: number; totalBytes: number; object: string }): void;
+    /** Of what the checks do on each database, as far as it is known. */
+    onDatabase?(done: number, total: number): void;
   },
 ): Edge {
   const failures: unknown[] = [];
@@ -116,13 +127,14 @@ export function openEdge(
       ? withDatabase(base.conninfo, options, use)
       : sessions.use(options, use);
   };
+  const turns = new Turns(base.jobs, base.onDatabase);
   const databases = () => {
     names ??= sql(MAINTENANCE_DATABASE, readDatabases, base.signal);
     return names;
   };
   const relations = () => {
     all ??= databases().then(async (found) => {
-      const lists = await inParallel(found, base.jobs, (name) =>
+      const lists = await turns.each(found, (name) =>
         sql(name, (database) => readRelations(database, name, name === MAINTENANCE_DATABASE), base.signal),
       );
       return rankRelations(lists.flat(), base.asked.ledger, (r) => objectKey({ database: r.database, object: r.name }));
@@ -137,25 +149,36 @@ export function openEdge(
     onFailure: (error) => failures.push(error),
     open: (database, use) => sql(database, use, base.signal, POOL_SESSION),
   });
-  const make = (signal: AbortSignal): Edge => ({
-    ...base,
-    signal,
-    failures,
-    manifestAnswers: () => {
-      answers ??= base.collectManifest(signal, sessions);
-      return answers;
-    },
-    forgetManifestAnswers: () => {
-      answers = undefined;
-    },
-    sql: (database, use) => sql(database, use, signal),
-    newSession: (database, use) => ask(base.conninfo, { ...base, database, signal }, use),
-    databases,
-    relations,
-    pool,
-    withSignal: make,
-    close: sessions.close,
-  });
+  const make = (signal: AbortSignal, watch?: Stopwatch): Edge => {
+    const waiting = <T>(wait: () => Promise<T>) => (watch === undefined ? wait() : watch.except(wait));
+    const working = <T>(work: () => Promise<T>) => (watch === undefined ? work() : watch.during(work));
+    const eachDatabase: Edge["eachDatabase"] = (names, work) =>
+      waiting(() => turns.each(names, (name) => working(() => work(name))));
+    return {
+      ...base,
+      signal,
+      failures,
+      manifestAnswers: () => {
+        if (answers !== undefined) return waiting(() => answers as Promise<Snapshot>);
+        answers = base.collectManifest({ signal, sessions, eachDatabase });
+        return answers;
+      },
+      forgetManifestAnswers: () => {
+        answers = undefined;
+      },
+      sql: (database, use) => sql(database, use, signal),
+      newSession: (database, use) => ask(base.conninfo, { ...base, database, signal }, use),
+      databases,
+      eachDatabase,
+      relations: () => waiting(relations),
+      lookAhead: () => {
+        if (base.asked.level !== "quick") void relations().catch(() => {});
+      },
+      pool,
+      forCheck: make,
+      close: sessions.close,
+    };
+  };
   return make(base.signal);
 }
 

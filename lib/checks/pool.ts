@@ -3,6 +3,7 @@
  * most urgent first. A unit that fails leaves its session usable, and nothing that a session does is kept.
  */
 
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { messageOf } from "../errors.ts";
 import { type Database, sqlState } from "../io/database.ts";
 import { isAway } from "./failure.ts";
@@ -20,6 +21,8 @@ export interface Unit {
   rank: number;
   /** See `Relation.held`: it is left out without waiting. */
   held?: boolean;
+  /** Before all others, however little time is left: what comes of it makes further units. */
+  plans?: boolean;
   /** Done however little time is left: what the source was asked is asked here too. */
   always?: boolean;
 }
@@ -179,7 +182,7 @@ export class Pool {
   /** One session after another, each in the database of the next unit, until nothing waits. */
   private async serve(): Promise<void> {
     // A turn of the event loop, so that every check has put in what it has.
-    await new Promise((resolve) => setImmediate(resolve));
+    await nextTurn();
     this.starting--;
     let awaySince: number | null = null;
     for (let job = this.next(); job !== null; job = this.next()) {
@@ -197,6 +200,7 @@ export class Pool {
             for (let doing: Job | null = job; doing !== null; doing = this.next({ database, since })) {
               unanswered = null;
               await this.do(session, doing);
+              if (doing.unit.plans === true) await nextTurn();
             }
             await connection.query("ROLLBACK");
           } finally {
@@ -300,8 +304,8 @@ export class Pool {
   private leaveOut(): void {
     for (const [name, lots] of this.waiting) {
       for (const lot of lots) {
-        const late = lot.units.filter((unit) => unit.always !== true);
-        lot.units = lot.units.filter((unit) => unit.always === true);
+        const late = lot.units.filter((unit) => classOf(unit) === OTHERS);
+        lot.units = lot.units.filter((unit) => classOf(unit) !== OTHERS);
         if (lot.units.length === 0) this.remove(name, lot);
         for (const unit of late) lot.answer(unit, { kind: "left-out", why: "the budget was spent" });
       }
@@ -314,10 +318,12 @@ export class Pool {
 
   /** Negative when `a` goes first. */
   private order(a: Unit, b: Unit): number {
-    const late = (unit: Unit) => (unit.always === true ? 0 : 1);
-    return late(a) - late(b) || (this.options.budgetMs === null ? 0 : a.rank - b.rank) || b.bytes - a.bytes;
+    return classOf(a) - classOf(b) || (this.options.budgetMs === null ? 0 : a.rank - b.rank) || b.bytes - a.bytes;
   }
 }
+
+const OTHERS = 2;
+const classOf = ({ plans, always }: Unit) => (plans === true ? 0 : always === true ? 1 : OTHERS);
 
 const fail = ({ lot, unit }: Job, error: unknown) => lot.answer(unit, { kind: "failed", error });
 

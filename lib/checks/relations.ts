@@ -2,6 +2,7 @@
 
 import type { Database } from "../io/database.ts";
 import { HELD_RELATIONS, LOCKED_RELATIONS } from "../manifest/question.ts";
+import { WITH_ROWS_OF_PEOPLE } from "../manifest/table-data.ts";
 import type { Unit } from "./pool.ts";
 
 export interface Relation {
@@ -34,6 +35,8 @@ export interface Relation {
   populated: boolean;
   /** Of an index: a B-tree of whole columns of every row, each with a fixed length: its keys can be compared byte by byte. */
   fixedKeys: boolean;
+  /** A table with rows that `mark` digests on the source. */
+  ofPeople: boolean;
   /** A prepared transaction that was left in doubt has it, or its table, for itself alone: whoever asks for it waits for ever. */
   held: boolean;
   /** When its file changed last (seconds since 1970); pgBackRest restores the source's times. 0 when unknown. */
@@ -57,15 +60,16 @@ SELECT json_build_object(
        'of', CASE WHEN i.indexrelid IS NOT NULL THEN i.indrelid ELSE o.oid END::int8,
        'changed_at', coalesce(extract(epoch FROM (pg_stat_file(pg_relation_filepath(c.oid), true)).modification), 0)::int8,
        'kind', json_build_object(
-         'schema', n.nspname, 'kind', c.relkind, 'method', a.amname, 'persistence', c.relpersistence, 'shared', c.relisshared,
+         'schema', n.nspname, 'kind', c.relkind, 'method', m.amname, 'persistence', c.relpersistence, 'shared', c.relisshared,
          'valid', coalesce(i.indisvalid AND i.indisready, true),
          'populated', NOT (c.relkind = 'm' AND NOT c.relispopulated OR coalesce(it.relkind = 'm' AND NOT it.relispopulated, false)),
-         'fixedKeys', coalesce(a.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
+         'fixedKeys', coalesce(m.amname = 'btree' AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (
            SELECT FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND attlen < 0), false),
+         'ofPeople', coalesce(${WITH_ROWS_OF_PEOPLE}, false),
          'held', c.oid IN (${HELD_RELATIONS}) OR coalesce(i.indrelid IN (${HELD_RELATIONS}), false)))::text
   FROM pg_class AS c
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
-  LEFT JOIN pg_am AS a ON a.oid = c.relam
+  LEFT JOIN pg_am AS m ON m.oid = c.relam
   LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
   LEFT JOIN pg_class AS it ON it.oid = i.indrelid
   -- A prepared transaction that was left in doubt may hold it: asking for its size would be waiting for ever.
@@ -78,7 +82,8 @@ SELECT json_build_object(
 /** What many relations have in common; there are few different ones, and each is held once. */
 type Kind = Pick<
   Relation,
-  | "database" | "schema" | "kind" | "method" | "persistence" | "shared" | "system" | "valid" | "populated" | "fixedKeys" | "held"
+  | "database" | "schema" | "kind" | "method" | "persistence" | "shared" | "system" | "valid" | "populated" | "fixedKeys" | "ofPeople"
+  | "held"
 >; // biome-ignore format: a list
 
 /** There may be a hundred thousand of them, and they live as long as the checks: as small as can be. */
@@ -152,6 +157,9 @@ class StoredRelation implements Relation {
   }
   get fixedKeys() {
     return this.shape.fixedKeys;
+  }
+  get ofPeople() {
+    return this.shape.ofPeople;
   }
   get held() {
     return this.shape.held;

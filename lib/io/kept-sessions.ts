@@ -25,37 +25,37 @@ export interface KeptSessions {
   close(): Promise<void>;
 }
 
+/** Those that came last. */
+const RECENT = 8;
+
 /** `most`: so many stay open unused; there may be more of them in use. */
 export function keepSessions(conninfo: Conninfo, most: number): KeptSessions {
-  const idle = new Map<string, OpenDatabase[]>();
+  /** The one that came last is the last. */
+  const idle: { database: string; session: OpenDatabase }[] = [];
   let room = most;
 
   function take(database: string): OpenDatabase | undefined {
-    const session = idle.get(database)?.pop();
-    if (session !== undefined) room++;
-    return session;
+    const at = idle.findLastIndex((kept) => kept.database === database);
+    return at < 0 ? undefined : idle.splice(at, 1)[0]?.session;
   }
 
-  /** The ones that came first stay: questions go through the databases in the same order again and again. */
+  /**
+   * Questions go through the databases in the same order again and again, so the first ones stay; the last ones because a
+   * database is often asked several things in a row.
+   */
   async function putBack(database: string, session: OpenDatabase): Promise<void> {
-    if (room <= 0) return session.close();
-    room--;
-    idle.set(database, [...(idle.get(database) ?? []), session]);
+    idle.push({ database, session });
+    if (idle.length > room) await idle.splice(Math.max(0, room - RECENT), 1)[0]?.session.close();
   }
 
-  async function closeIdle(): Promise<void> {
-    const all = [...idle.values()].flat();
-    idle.clear();
-    room += all.length;
-    await Promise.all(all.map((session) => session.close()));
-  }
+  const closeIdle = () => Promise.all(idle.splice(0).map(({ session }) => session.close()));
 
   async function openNew(options: ConnectOptions): Promise<OpenDatabase> {
     try {
       return await openDatabase(conninfo, options);
     } catch (error) {
       // Too many connections: ours that nobody uses are some of them.
-      if (sqlState(error) !== "53300" || idle.size === 0) throw error;
+      if (sqlState(error) !== "53300" || idle.length === 0) throw error;
       await closeIdle();
       return openDatabase(conninfo, options);
     }

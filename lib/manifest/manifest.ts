@@ -5,7 +5,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf, RestoreError } from "../errors.ts";
 import { sqlState } from "../io/database.ts";
 import type { UserQuery } from "../options.ts";
-import { inParallel } from "../parallel.ts";
 import { isConnectionLost } from "../postgres/connection-error.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import { type CollationMismatch, type KnownVersions, readCollationMismatches } from "./collations.ts";
@@ -31,10 +30,13 @@ import { planRanges, type Range } from "./table-plan.ts";
 /** Where cluster-wide questions are asked. */
 const CLUSTER_DATABASE = "postgres";
 
-export interface SnapshotOptions extends SessionOptions {
+export interface AskOptions extends SessionOptions {
   queries: readonly UserQuery[];
-  /** Connections at the same time. */
-  connections: number;
+  /** Some at the same time. */
+  eachDatabase(names: readonly string[], work: (name: string) => Promise<void>): Promise<unknown>;
+}
+
+export interface SnapshotOptions extends AskOptions {
   /** Bytes of tables to read; null is all of them. */
   budgetBytes: number | null;
   /** For reading tables, in milliseconds; what is not reached by then is not covered. */
@@ -84,37 +86,15 @@ export async function takeSnapshot(
   options: SnapshotOptions,
   first?: Snapshot,
 ): Promise<Snapshot> {
-  const horizon = basis.horizon.xid;
   const snapshot = emptySnapshot();
   const versions: KnownVersions = new Map();
   const databases = await withManifestSession(conninfo, CLUSTER_DATABASE, options, listDatabases);
-  const inEach = (use: (session: Session, name: string) => Promise<void>, names: readonly string[] = databases) =>
-    inParallel(names, options.connections, async (name) => {
-      try {
-        await withManifestSession(conninfo, name, options, (session) => use(session, name));
-      } catch (error) {
-        await explainDatabase(conninfo, name, options, error, snapshot);
-      }
-    });
+  const inEach = (use: Use, names: readonly string[] = databases) => askEach(conninfo, names, options, snapshot, use);
   // First, and by themselves: the second time as soon after the target as can be.
+  await inEach((session, name) => askSequences(snapshot, session, name));
+  await askCluster(conninfo, basis, options, snapshot);
   await inEach(async (session, name) => {
-    await part(snapshot, name, "sequences", async () => {
-      snapshot.sequences.push({ database: name, values: await readSequences(session.database) });
-    });
-  });
-  await withManifestSession(conninfo, CLUSTER_DATABASE, options, async (session) => {
-    snapshot.objects.push(...(await askObjects(session, null, horizon)));
-  });
-  await inEach(async (session, name) => {
-    snapshot.objects.push(...(await askObjects(session, name, horizon)));
-    await part(snapshot, name, "what moved", async () => {
-      snapshot.moved.set(name, await movedObjects(session, horizon));
-    });
-    for (const query of options.queries.filter((q) => q.database === name)) {
-      snapshot.queries.push(
-        await askQuery(session, query, { horizon, nextXid: basis.nextXid ?? null, mostBytes: options.budgetBytes }),
-      );
-    }
+    await askDatabase(snapshot, session, name, basis, options.queries, () => options.budgetBytes);
     if (first !== undefined) return;
     await part(snapshot, name, "versions of collations", async () => {
       const mismatches = await readCollationMismatches(session.database, versions);
@@ -154,6 +134,52 @@ export async function takeSnapshot(
   return snapshot;
 }
 
+type Use = (session: Session, name: string) => Promise<void>;
+
+const askEach = (
+  conninfo: Conninfo,
+  names: readonly string[],
+  options: AskOptions,
+  snapshot: Snapshot,
+  use: Use,
+): Promise<unknown> =>
+  options.eachDatabase(names, async (name) => {
+    try {
+      await withManifestSession(conninfo, name, options, (session) => use(session, name));
+    } catch (error) {
+      await explainDatabase(conninfo, name, options, error, snapshot);
+    }
+  });
+
+const askSequences = (snapshot: Snapshot, { database }: Session, name: string) =>
+  part(snapshot, name, "sequences", async () => {
+    snapshot.sequences.push({ database: name, values: await readSequences(database) });
+  });
+
+const askCluster = (conninfo: Conninfo, { horizon }: Basis, options: SessionOptions, snapshot: Snapshot) =>
+  withManifestSession(conninfo, CLUSTER_DATABASE, options, async (session) => {
+    snapshot.objects.push(...(await askObjects(session, null, horizon.xid)));
+  });
+
+async function askDatabase(
+  snapshot: Snapshot,
+  session: Session,
+  name: string,
+  basis: Basis,
+  queries: readonly UserQuery[],
+  mostBytes: (query: UserQuery) => number | null,
+): Promise<void> {
+  const horizon = basis.horizon.xid;
+  snapshot.objects.push(...(await askObjects(session, name, horizon)));
+  await part(snapshot, name, "what moved", async () => {
+    snapshot.moved.set(name, await movedObjects(session, horizon));
+  });
+  for (const query of queries.filter((q) => q.database === name)) {
+    const limits = { horizon, nextXid: basis.nextXid ?? null, mostBytes: mostBytes(query) };
+    snapshot.queries.push(await askQuery(session, query, limits));
+  }
+}
+
 /**
  * Just before the target: a sequence leaves no trace of who set it, so one that is set there and back is only seen by looking
  * often. Those that changed since the first snapshot are taken out of it.
@@ -169,12 +195,21 @@ export async function confirmSequences(conninfo: Conninfo, first: Snapshot, opti
   }
 }
 
-/** Everything but the tables' rows, of a restore. */
-export const askRestored = (
+/** Everything but the tables' rows, of a restore. `still`: whether the source has counted the rows that a query reads. */
+export async function askRestored(
   conninfo: Conninfo,
   basis: Basis,
-  options: Omit<SnapshotOptions, "budgetBytes" | "timeLimitMs">,
-) => takeSnapshot(conninfo, basis, { ...options, budgetBytes: 2 ** 30, timeLimitMs: 0 }, emptySnapshot());
+  options: AskOptions & { still(query: UserQuery): boolean },
+): Promise<Snapshot> {
+  const snapshot = emptySnapshot();
+  const databases = await withManifestSession(conninfo, CLUSTER_DATABASE, options, listDatabases);
+  await askEach(conninfo, databases, options, snapshot, async (session, name) => {
+    await askSequences(snapshot, session, name);
+    await askDatabase(snapshot, session, name, basis, options.queries, (query) => (options.still(query) ? null : 0));
+  });
+  await askCluster(conninfo, basis, options, snapshot);
+  return snapshot;
+}
 
 const emptySnapshot = (): Snapshot => ({
   objects: [],
@@ -210,7 +245,7 @@ const UNUSABLE_DATABASE = /^(3D000|55000|58...|XX...)$/;
 async function explainDatabase(
   conninfo: Conninfo,
   name: string,
-  options: SnapshotOptions,
+  options: SessionOptions,
   error: unknown,
   snapshot: Snapshot,
 ): Promise<void> {

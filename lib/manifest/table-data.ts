@@ -61,8 +61,8 @@ CASE WHEN t.typtype = 'e' OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.
 
 const TABLES = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam";
 
-/** With rows of people: not foreign, unlogged or temporary ones, nor the mark's own. */
-const WITH_ROWS = `
+/** Of pg_class c, pg_namespace n and pg_am m: not foreign, unlogged or temporary ones, nor the mark's own. */
+export const WITH_ROWS_OF_PEOPLE = `
 c.relkind IN ('r', 'm') AND c.relpersistence = 'p' AND (c.relkind = 'r' OR c.relispopulated) AND m.amname = 'heap'
 AND ((n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'patroni_restore'))
      OR c.oid = 'pg_largeobject'::regclass)
@@ -81,7 +81,7 @@ SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
              ELSE greatest(c.relpages, 0)::int8 * current_setting('block_size')::int END)::text AS bytes
   FROM ${TABLES}
   LEFT JOIN (SELECT DISTINCT relation FROM (${LOCKED_RELATIONS}) AS locked) AS l ON l.relation = c.oid
- WHERE ${WITH_ROWS} ORDER BY c.oid`);
+ WHERE ${WITH_ROWS_OF_PEOPLE} ORDER BY c.oid`);
   return rows.map((row) => ({
     database: name,
     oid: row.oid as string,
@@ -89,16 +89,6 @@ SELECT c.oid::text AS oid, format('%I.%I', n.nspname, c.relname) AS name,
     blocks: Number(row.blocks),
     bytes: Number(row.bytes),
   }));
-}
-
-/** The same tables by OID, for who knows their sizes. */
-export async function listTableOids(database: Database): Promise<string[]> {
-  const oids: string[] = [];
-  const sql = `SELECT c.oid::text::bytea FROM ${TABLES} WHERE ${WITH_ROWS} ORDER BY c.oid`;
-  await database.bytes(`COPY (${sql}) TO STDOUT (FORMAT binary)`, (oid) => {
-    oids.push(String(oid));
-  });
-  return oids;
 }
 
 /** For `readColumns`. Without parameters. */

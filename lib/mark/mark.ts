@@ -19,6 +19,7 @@ import { mergeSnapshots } from "../manifest/schema.ts";
 import { withManifestSession } from "../manifest/session.ts";
 import { checkUserQuery } from "../manifest/user-queries.ts";
 import type { Settings, UserQuery } from "../options.ts";
+import { inParallel } from "../parallel.ts";
 import { explainConnectionError, isConnectionLost } from "../postgres/connection-error.ts";
 import { type Conninfo, describeConninfo, parseConninfo } from "../postgres/conninfo.ts";
 import { lsnToBigInt, walName } from "../postgres/lsn.ts";
@@ -308,6 +309,7 @@ function requireQueryAnswers(queries: readonly UserQuery[], { queries: answers }
 
 const snapshotOptions = (input: MarkInput, signal: AbortSignal): SnapshotOptions => ({
   ...input.manifest,
+  eachDatabase: (names, work) => inParallel(names, input.manifest.connections, work),
   queries: input.queries,
   statementTimeoutMs: input.timeoutMs,
   signal,

@@ -10,6 +10,7 @@ import { RestoreError, reportError } from "../errors.ts";
 import { grantedProcessors } from "../io/processors.ts";
 import type { Log } from "../log.ts";
 import { askRestored } from "../manifest/manifest.ts";
+import { queryId } from "../manifest/queries.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
 import { type Conninfo, describeConninfo } from "../postgres/conninfo.ts";
@@ -82,16 +83,24 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
   const progress = log.progress(PHASE);
   const running = new Set<string>();
   let done = 0;
+  /** Of what the running checks do on each database. */
+  let askedPart = 0;
   const show = () =>
     progress.update({
       // The checks of the data share their work: how much of it is done says more than how many have finished.
-      ...(bytes.total > 0 ? { bytes: bytes.done, totalBytes: bytes.total } : { fraction: done / checks.length }),
+      ...(bytes.total > 0
+        ? { bytes: bytes.done, totalBytes: bytes.total }
+        : { fraction: (done + running.size * askedPart) / checks.length }),
       note: `${done} of ${checks.length} checks${running.size > 0 ? `, now ${[...running].join(", ")}` : ""}`,
     });
   const edge = openEdge({
     onProgress: ({ doneBytes, totalBytes }) => {
       bytes.done = doneBytes;
       bytes.total = totalBytes;
+      show();
+    },
+    onDatabase(part, whole) {
+      askedPart = part / whole;
       show();
     },
     budgetMs: input.level === "standard" ? input.budgetMs : null,
@@ -106,19 +115,19 @@ export async function verifyInstance(input: VerifyInput): Promise<VerifyResult> 
     templates: server.templates,
     begin: server.run,
     // The source was asked the receipt's queries, so this instance is asked the same.
-    collectManifest: (limit, sessions) => {
+    collectManifest: (options) => {
       const manifest = input.receipt?.manifest;
       const basis = {
         horizon: { xid: manifest?.horizon ?? "3" },
         seed: manifest?.seed ?? "0",
         nextXid: input.evidence?.recovered?.next_xid ?? manifest?.next_xid ?? "3",
       };
+      const still = new Set(manifest?.queries.filter((query) => query.still).map(queryId));
       return askRestored(conninfo, basis, {
+        ...options,
         queries: input.receipt?.queries ?? [],
-        connections: jobs,
+        still: (query) => still.has(queryId(query)),
         statementTimeoutMs: input.checkTimeoutMs,
-        signal: limit,
-        sessions,
       });
     },
   });

@@ -123,12 +123,48 @@ test("no more of them stay than were asked for, and none after the end", async (
   await waitFor("the last one to end", async () => (await others()) === 0);
 });
 
+test("the first ones stay, because questions go through the databases in order, and the last ones", async () => {
+  const databases = Array.from({ length: MOST }, (_, i) => `d${i}`);
+  await withDatabase(server, {}, async (database) => {
+    for (const name of databases) await database.query(`CREATE DATABASE ${name}`);
+  });
+  const kept = open(MOST - 2);
+  for (const database of databases) await kept.use({ database }, pidOf);
+  await withDatabase(server, {}, (database) =>
+    waitFor("two of them to end", async () => {
+      const rows = await database.query<{ datname: string }>(
+        "SELECT datname FROM pg_stat_activity WHERE datname LIKE 'd%' ORDER BY backend_start",
+      );
+      return rows.map(({ datname }) => datname).join(" ") === "d0 d1 d4 d5 d6 d7 d8 d9 d10 d11";
+    }),
+  );
+});
+
 test("they make room where the server has no connection left", async () => {
   const kept = open(MOST);
   await useAtOnce(kept, MOST);
   await expect(others()).rejects.toMatchObject({ code: "53300" });
   expect(await kept.use({ ...postgres, database: "template1" }, pidOf)).toMatch(/^\d+$/);
 });
+
+/** With these checks only. */
+const verifyWith = async (...checks: Check<Record<string, unknown>>[]) =>
+  (
+    await verifyInstance({
+      ...{
+        conninfo: server,
+        receipt: null,
+        evidence: null,
+        level: "quick",
+        detach: "restore-test",
+        jobs: 1,
+        queries: [],
+      },
+      ...{ checkTimeoutMs: 20_000, maxRpoMs: 0, budgetMs: 0, ledger: {}, checks: checks as Check[] },
+      log: { info() {}, warn() {}, error() {}, progress: () => ({ update() {}, end() {} }) },
+      signal: new AbortController().signal,
+    })
+  ).checks;
 
 test("the checks use theirs again, and stay in no template, where CREATE DATABASE would fail meanwhile", async () => {
   const check: Check<Record<string, unknown>> = {
@@ -148,19 +184,26 @@ test("the checks use theirs again, and stay in no template, where CREATE DATABAS
     },
     judge: ({ again, own, first }) => ({ status: again && own !== first ? "pass" : "fail", summary: "sessions" }),
   };
-  const { checks } = await verifyInstance({
-    ...{
-      conninfo: server,
-      receipt: null,
-      evidence: null,
-      level: "quick",
-      detach: "restore-test",
-      jobs: 1,
-      queries: [],
+  expect(await verifyWith(check)).toMatchObject([{ id: "sessions", status: "pass" }]);
+});
+
+test("checks that go through all databases share a session in each, however few may stay", async () => {
+  const pids = new Map<string, string[]>();
+  const asks = (id: string): Check<Record<string, unknown>> => ({
+    id,
+    claim: "consistency",
+    levels: EVERY_LEVEL,
+    stage: "databases",
+    async collect(edge) {
+      const names = (await edge.databases()).filter((name) => !name.startsWith("template"));
+      await edge.eachDatabase(names, async (name) => {
+        pids.set(name, [...(pids.get(name) ?? []), await edge.sql(name, pidOf)]);
+      });
+      return {};
     },
-    ...{ checkTimeoutMs: 20_000, maxRpoMs: 0, budgetMs: 0, ledger: {}, checks: [check] },
-    log: { info() {}, warn() {}, error() {}, progress: () => ({ update() {}, end() {} }) },
-    signal: new AbortController().signal,
+    judge: () => ({ status: "pass", summary: "asked" }),
   });
-  expect(checks).toMatchObject([{ id: "sessions", status: "pass" }]);
+  expect(await verifyWith(asks("one"), asks("two"), asks("three"))).toMatchObject(Array(3).fill({ status: "pass" }));
+  expect(pids.size).toBeGreaterThan(MOST);
+  for (const [database, of] of pids) expect([database, of.length, new Set(of).size]).toEqual([database, 3, 1]);
 });

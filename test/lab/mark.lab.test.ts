@@ -6,6 +6,7 @@ import { exists } from "../../lib/io/files.ts";
 import { compareObjects } from "../../lib/manifest/compare.ts";
 import { askRestored, type Snapshot } from "../../lib/manifest/manifest.ts";
 import { measureManifest, parseReceipt, type Receipt } from "../../lib/mark/receipt.ts";
+import { inParallel } from "../../lib/parallel.ts";
 import { parseConninfo } from "../../lib/postgres/conninfo.ts";
 import { useLab } from "./fixture.ts";
 import type { Lab } from "./lab.ts";
@@ -497,7 +498,12 @@ async function column(source: Source, sql: string): Promise<(string | null)[]> {
 
 function answersOf(instance: Source, { manifest, queries }: Receipt): Promise<Snapshot> {
   const basis = { horizon: { xid: manifest.horizon }, seed: manifest.seed, nextXid: manifest.next_xid };
-  return askRestored(parseConninfo(instance.conninfo), basis, { queries, connections: 2, statementTimeoutMs: 60_000 });
+  return askRestored(parseConninfo(instance.conninfo), basis, {
+    queries,
+    eachDatabase: (names, work) => inParallel(names, 2, work),
+    still: () => true,
+    statementTimeoutMs: 60_000,
+  });
 }
 
 /** By hand, as a person would with pgBackRest alone: to the receipt's target, or as a standby without one. */

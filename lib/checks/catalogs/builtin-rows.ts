@@ -17,6 +17,7 @@ export const builtinRows: Check<BuiltinRowsFacts> = {
   id: "builtin-rows",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   async collect(edge) {
     const nothing: CatalogFacts = { databases: 0, findings: [], notes: [], failed: [], counts: {} };
     const text = await edge.sql(MAINTENANCE_DATABASE, readBki).catch((error: unknown) => {

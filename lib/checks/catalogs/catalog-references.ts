@@ -26,6 +26,7 @@ export const catalogReferences: Check<CatalogReferencesFacts> = {
   id: "catalog-references",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   collect: async (edge) => ({
     ...(await askEveryDatabase(edge, (database, name, cluster) =>
       readReferences(database, name, cluster, edge.serverVersion),

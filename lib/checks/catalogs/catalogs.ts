@@ -1,7 +1,6 @@
 /** What the checks of catalogs share: the same questions in every database, and one judgement of the answers. */
 
 import { type Database, sqlState } from "../../io/database.ts";
-import { inParallel } from "../../parallel.ts";
 import { enumerate, type Judgement, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFailure, isDamage } from "../failure.ts";
@@ -32,7 +31,7 @@ export async function askEveryDatabase(
   const names = await edge.databases();
   const clusterIn = names.includes(MAINTENANCE_DATABASE) ? MAINTENANCE_DATABASE : names[0];
   const facts: CatalogFacts = { databases: 0, findings: [], notes: [], failed: [], counts: {} };
-  await inParallel(names, edge.jobs, async (name) => {
+  await edge.eachDatabase(names, async (name) => {
     try {
       const { findings, notes, counts } = await edge.sql(name, (database) => ask(database, name, name === clusterIn));
       facts.databases++;

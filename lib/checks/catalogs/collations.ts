@@ -20,6 +20,7 @@ export const collations: Check<CollationsFacts> = {
   id: "collations",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   async collect(edge) {
     const known = new Map();
     const differing: DifferingCollation[] = [];

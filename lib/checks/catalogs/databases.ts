@@ -2,7 +2,6 @@
 
 import { MARKER_SCHEMA } from "../../mark/marker.ts";
 import type { Receipt } from "../../mark/receipt.ts";
-import { inParallel } from "../../parallel.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement, plural } from "../check.ts";
 import { MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFailure, isDamage } from "../failure.ts";
@@ -27,6 +26,7 @@ export const databasesReadable: Check<DatabasesFacts> = {
   id: "databases-readable",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   async collect(edge) {
     const found = await edge.sql(MAINTENANCE_DATABASE, (database) =>
       database.query<{ name: string; template: string; connectable: string; invalid: string }>(
@@ -35,19 +35,21 @@ export const databasesReadable: Check<DatabasesFacts> = {
            FROM pg_database ORDER BY datname`,
       ),
     );
-    const databases = await inParallel(found, edge.jobs, async (row): Promise<DatabaseFacts> => {
+    const rows = new Map(found.map((row) => [row.name, row]));
+    const databases = await edge.eachDatabase([...rows.keys()], async (name): Promise<DatabaseFacts> => {
+      const row = rows.get(name);
       const facts: DatabaseFacts = {
-        name: row.name,
-        template: row.template === "true",
-        connectable: row.connectable === "true",
-        invalid: row.invalid === "true",
+        name,
+        template: row?.template === "true",
+        connectable: row?.connectable === "true",
+        invalid: row?.invalid === "true",
         relations: null,
         error: null,
         damaged: false,
       };
       if (!facts.connectable) return facts;
       try {
-        const { relations } = await edge.sql(row.name, (database) =>
+        const { relations } = await edge.sql(name, (database) =>
           database.row<{ relations: string }>(COUNT_RELATIONS, [MARKER_SCHEMA]),
         );
         return { ...facts, relations: Number(relations) };

@@ -7,6 +7,7 @@ export const invalidIndexes: Check<CatalogFacts> = {
   id: "invalid-indexes",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   collect: (edge) =>
     askEveryDatabase(edge, async (database, name) => {
       const rows = await database.query<{ object: string; kind: string; valid: string; ready: string; live: string }>(

@@ -40,9 +40,10 @@ export const libraries: Check<LibrariesFacts> = {
   id: "libraries",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   async collect(edge) {
     const names = await edge.databases();
-    const found = await inParallel(names, edge.jobs, (name) => readFunctions(edge, name));
+    const found = await edge.eachDatabase(names, (name) => readFunctions(edge, name));
     const functions = found.flatMap((f) => f.functions);
     const byLibrary = groupBy(functions, (f) => f.library);
     const own = [...byLibrary.values()].filter((of) => of.every((f) => Number(f.oid) < FIRST_NORMAL_OID));

@@ -2,8 +2,8 @@
 
 import { HELD_RELATIONS } from "../../manifest/question.ts";
 import { PackedTexts } from "../../packed.ts";
-import { inParallel } from "../../parallel.ts";
 import type { Edge } from "../edge.ts";
+import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
 import {
   type ExclusionRule,
@@ -77,19 +77,18 @@ export class DescribedTables {
   }
 }
 
-export async function describeRules(edge: Edge, tables: readonly Relation[]): Promise<DescribedTables> {
-  const described = new DescribedTables();
-  await inParallel([...new Set(tables.map((r) => r.database))], edge.jobs, async (name) => {
-    const byOid = new Map(tables.filter((r) => r.database === name).map((r) => [r.oid, r]));
-    await edge.sql(name, (database) =>
-      database.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
-        const text = value?.toString() ?? "{}";
-        const table = byOid.get((JSON.parse(text) as DescribedRules).relation);
-        if (table !== undefined) described.add(table, text);
-      }),
-    );
+/** In their database; adds to `described`. */
+export async function describeRules(
+  session: Session,
+  tables: readonly Relation[],
+  described: DescribedTables,
+): Promise<void> {
+  const byOid = new Map(tables.map((r) => [r.oid, r]));
+  await session.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
+    const text = value?.toString() ?? "{}";
+    const table = byOid.get((JSON.parse(text) as DescribedRules).relation);
+    if (table !== undefined) described.add(table, text);
   });
-  return described;
 }
 
 /** Keys of an integer, which are equal only if all their bytes are. */

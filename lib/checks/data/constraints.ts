@@ -7,16 +7,18 @@ import { HELD, type Outcome } from "../pool.ts";
 import { byPlace, type Relation } from "../relations.ts";
 import { askTable, askTables, isOnePass, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
 import type { Rule } from "./constraint-questions.ts";
-import { canSplit, describeRules, type Group, groupsOf, provenRules } from "./constraint-rules.ts";
+import { canSplit, DescribedTables, describeRules, type Group, groupsOf, provenRules } from "./constraint-rules.ts";
 import { distinctIndexes } from "./page-facts.ts";
 import { receiptCovers } from "./receipt-tables.ts";
 import {
+  inEachDatabase,
   inTurns,
   isSmall,
   lookAtAll,
   lookAtParts,
   type Part,
   partsOf,
+  planIn,
   type Settle,
   type Way,
 } from "./relation-units.ts";
@@ -32,10 +34,8 @@ export const constraints: Check<ConstraintsFacts> = {
   stage: "data",
   levels: ["standard", "full"],
   async collect(edge) {
-    const tables = (await edge.relations()).filter(
-      (r) => (r.kind === "r" || r.kind === "m") && !r.system && r.populated,
-    );
-    const rules = await describeRules(edge, tables);
+    const tables = (await edge.relations()).filter(isAsked);
+    const rules = new DescribedTables();
     const tally = new ConstraintTally();
     let sizes: ReadonlyMap<string, number> | undefined;
     /** Asked by foreign keys only. */
@@ -68,26 +68,33 @@ export const constraints: Check<ConstraintsFacts> = {
         ),
       ]);
     };
-    const described = tables.filter((table) => rules.has(table));
-    for (const table of tables) if (!rules.has(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
-    const late = new Set(described.filter((table) => waitsForPages(edge, table)));
-    await Promise.all([
-      look(
-        described.filter((table) => !late.has(table)),
-        new Set(),
-        tally.add,
-      ),
-      ...[...late].map(async (table) => {
-        const distinct = await distinctIndexes(edge, table);
-        const proven = provenRules(rules.get(table), distinct);
-        const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
-        await look([table], distinct, (of, ...outcomes) => tally.add(of, ...(proven === 0 ? [] : [done]), ...outcomes));
-      }),
-    ]);
+    await inEachDatabase(tables, async (database, its) => {
+      await planIn(edge, database, (session) => describeRules(session, its, rules));
+      const described = its.filter((table) => rules.has(table));
+      for (const table of its) if (!rules.has(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
+      const late = new Set(described.filter((table) => waitsForPages(edge, table)));
+      await Promise.all([
+        look(
+          described.filter((table) => !late.has(table)),
+          new Set(),
+          tally.add,
+        ),
+        ...[...late].map(async (table) => {
+          const distinct = await distinctIndexes(edge, table);
+          const proven = provenRules(rules.get(table), distinct);
+          const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
+          await look([table], distinct, (of, ...outcomes) =>
+            tally.add(of, ...(proven === 0 ? [] : [done]), ...outcomes),
+          );
+        }),
+      ]);
+    });
     return tally.facts();
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),
 };
+
+const isAsked = ({ kind, system, populated }: Relation) => (kind === "r" || kind === "m") && !system && populated;
 
 /**
  * Where to look for duplicates takes longer than to wait for the pages of the indexes, which are read anyway and may show

@@ -9,6 +9,7 @@ import type { Outcome } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 import { askIndex } from "./index-ask.ts";
 import { type Described, describeIndexes, type IndexAnswer } from "./index-description.ts";
+import { inEachDatabase, planIn } from "./relation-units.ts";
 
 export interface IndexAnswersFacts extends FoundFacts {
   rows: number;
@@ -25,20 +26,28 @@ export const indexAnswers: Check<IndexAnswersFacts> = {
   levels: ["standard", "full"],
   async collect(edge) {
     const full = edge.asked.level === "full";
-    const relations = (await edge.relations()).filter(
+    const indexes = (await edge.relations()).filter(
       (r) => r.kind === "i" && r.valid && !r.system && r.populated && r.method !== "btree",
     );
-    const described = await describeIndexes(edge, relations);
     const items: { relation: Relation; outcome: Outcome<IndexAnswer> }[] = [];
-    const isThere = (relation: Relation) => relation.held || described.has(relation);
-    for (const relation of relations.filter((r) => !isThere(r))) {
-      items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
-    }
-    await edge.pool.work(
-      relations.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
-      (session, { relation }) => askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
-      ({ relation }, outcome) => items.push({ relation, outcome }),
-    );
+    await inEachDatabase(indexes, async (database, its) => {
+      const described = await planIn(edge, database, (session) =>
+        describeIndexes(
+          session,
+          its.filter((index) => !index.held),
+        ),
+      );
+      const isThere = (index: Relation) => index.held || described.has(index);
+      for (const relation of its.filter((index) => !isThere(index))) {
+        items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
+      }
+      await edge.pool.work(
+        its.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
+        (session, { relation }) =>
+          askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
+        ({ relation }, outcome) => items.push({ relation, outcome }),
+      );
+    });
     return summarize(items);
   },
   judge: judgeIndexAnswers,

@@ -1,8 +1,7 @@
 /** What the ways of asking an index share: what is known of it, what asking comes to, and how the planner is brought to use it. */
 
 import { quoteLiteral } from "../../io/database.ts";
-import { inParallel } from "../../parallel.ts";
-import type { Edge } from "../edge.ts";
+
 import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
 import { type AskableIndex, choicesOf, type IndexColumn, PLANS, usesOnly } from "./index-questions.ts";
@@ -76,35 +75,32 @@ export async function choosePlan(
   return null;
 }
 
-/** Without those that were dropped meanwhile, or that one cannot ask for. */
-export async function describeIndexes(edge: Edge, relations: readonly Relation[]): Promise<Map<Relation, Described>> {
-  const databases = [...new Set(relations.map((r) => r.database))];
+/** All of one database; without those that were dropped meanwhile, or that one cannot ask for. */
+export async function describeIndexes(
+  session: Session,
+  indexes: readonly Relation[],
+): Promise<Map<Relation, Described>> {
   const described = new Map<Relation, Described>();
-  await inParallel(databases, edge.jobs, async (name) => {
-    const wanted = relations.filter((r) => r.database === name && !r.held);
-    const oids = `{${wanted.map((r) => r.oid).join(",")}}`;
-    const rows = await edge.sql(name, (database) =>
-      database.query<Record<string, string | null>>(DESCRIBE.replace("$oids", quoteLiteral(oids))),
-    );
-    const byOid = new Map(rows.map((row) => [row.oid, row]));
-    for (const relation of wanted) {
-      const row = byOid.get(relation.oid);
-      if (row === undefined) continue;
-      described.set(relation, {
-        name: relation.name,
-        plainName: row.plain_name ?? "",
-        table: row.table_name ?? "",
-        method: relation.method ?? "",
-        columns: JSON.parse(row.columns ?? "[]") as IndexColumn[],
-        predicate: row.predicate ?? null,
-        choice: 0,
-        blocks: Number(row.blocks),
-        tableRows: Number(row.table_rows),
-        bytes: Number(row.table_bytes) + relation.bytes,
-        pagesPerRange: Number(row.pages_per_range),
-      });
-    }
-  });
+  const oids = `{${indexes.map((r) => r.oid).join(",")}}`;
+  const rows = await session.query(DESCRIBE.replace("$oids", quoteLiteral(oids)));
+  const byOid = new Map(rows.map((row) => [row.oid, row]));
+  for (const relation of indexes) {
+    const row = byOid.get(relation.oid);
+    if (row === undefined) continue;
+    described.set(relation, {
+      name: relation.name,
+      plainName: row.plain_name ?? "",
+      table: row.table_name ?? "",
+      method: relation.method ?? "",
+      columns: JSON.parse(row.columns ?? "[]") as IndexColumn[],
+      predicate: row.predicate ?? null,
+      choice: 0,
+      blocks: Number(row.blocks),
+      tableRows: Number(row.table_rows),
+      bytes: Number(row.table_bytes) + relation.bytes,
+      pagesPerRange: Number(row.pages_per_range),
+    });
+  }
   return described;
 }
 

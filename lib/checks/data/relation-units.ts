@@ -36,6 +36,31 @@ export interface Way<T> {
   together(session: Session, relations: readonly Relation[]): Promise<readonly T[] | null>;
 }
 
+/** What to look at in a database is found out in the session that does it. Throws whatever keeps it from that. */
+export async function planIn<T>(edge: Edge, database: string, plan: (session: Session) => Promise<T>): Promise<T> {
+  let planned: Outcome<T> | undefined;
+  await edge.pool.work([{ database, relations: [], bytes: 0, rank: 0, plans: true }], plan, (_, outcome) => {
+    planned = outcome;
+  });
+  if (planned?.kind === "done") return planned.value;
+  throw planned?.kind === "failed" ? planned.error : new Error(planned?.why);
+}
+
+/** `look` at those of each database; throws what it threw when all have ended. */
+export async function inEachDatabase(
+  relations: readonly Relation[],
+  look: (database: string, its: readonly Relation[]) => Promise<void>,
+): Promise<void> {
+  const lists = new Map<string, Relation[]>();
+  for (const relation of relations) {
+    const list = lists.get(relation.database) ?? [];
+    list.push(relation);
+    lists.set(relation.database, list);
+  }
+  const settled = await Promise.allSettled([...lists].map(([database, its]) => look(database, its)));
+  for (const result of settled) if (result.status === "rejected") throw result.reason;
+}
+
 /** Every relation in a unit of the pool, small ones together. */
 export async function lookAtAll<T>(
   edge: Edge,

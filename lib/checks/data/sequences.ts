@@ -1,12 +1,12 @@
 /** Sequences are in a possible state, and not behind the columns that they number. */
 
 import { quoteLiteral } from "../../io/database.ts";
-import { inParallel } from "../../parallel.ts";
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
-import { HELD, type Outcome } from "../pool.ts";
+import { HELD, type Outcome, type Session } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
+import { inEachDatabase, planIn } from "./relation-units.ts";
 
 export interface SequenceState {
   /** Of the sequence's relation; one in a sound one. */
@@ -46,58 +46,63 @@ export const sequences: Check<SequencesFacts> = {
   levels: ["standard", "full"],
   async collect(edge) {
     const relations = await edge.relations();
-    const found = relations.filter((r) => r.kind === "S");
-    const columns = new Map<Relation, UsedColumn[]>();
     const held = new Set(relations.filter((r) => r.held).map((r) => `${r.database} ${r.name}`));
-    const byKey = new Map(found.map((r) => [`${r.database} ${r.oid}`, r]));
-    await inParallel([...new Set(found.map((r) => r.database))], edge.jobs, async (name) => {
-      const rows = await edge.sql(name, (database) => database.query<Record<keyof UsedColumn | "oid", string>>(USED));
-      for (const { oid, ...row } of rows) {
-        const sequence = byKey.get(`${name} ${oid}`);
-        if (sequence === undefined) continue;
-        columns.set(sequence, [...(columns.get(sequence) ?? []), row]);
-      }
-    });
     const tally = new SequenceTally();
-    await edge.pool.work(
-      found.map((relation) => ({ ...unitOf(relation), relation })),
-      async (session, { relation }): Promise<SequenceAnswer> => {
-        const answer: SequenceAnswer = { state: null, columns: [], left: [] };
-        // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
-        for (const used of columns.get(relation) ?? []) {
-          if (held.has(`${relation.database} ${used.table}`)) {
-            answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
-            continue;
+    await inEachDatabase(relations.filter(isSequence), async (database, its) => {
+      const columns = await planIn(edge, database, (session) => readUsedColumns(session, its));
+      await edge.pool.work(
+        its.map((relation) => ({ ...unitOf(relation), relation })),
+        async (session, { relation }): Promise<SequenceAnswer> => {
+          const answer: SequenceAnswer = { state: null, columns: [], left: [] };
+          // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
+          for (const used of columns.get(relation) ?? []) {
+            if (held.has(`${relation.database} ${used.table}`)) {
+              answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
+              continue;
+            }
+            try {
+              const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
+              answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
+            } catch (error) {
+              // Damage of the table is found by the checks of tables, and their message says more.
+              if (!isDamage(error)) throw error;
+              answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
+            }
           }
-          try {
-            const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
-            answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
-          } catch (error) {
-            // Damage of the table is found by the checks of tables, and their message says more.
-            if (!isDamage(error)) throw error;
-            answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
+          const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
+          if (row !== undefined) {
+            answer.state = {
+              rows: Number(row.rows),
+              last: row.last ?? null,
+              called: row.called === "true",
+              min: row.min ?? "",
+              max: row.max ?? "",
+              increment: row.increment ?? "1",
+              cycle: row.cycle === "true",
+            };
           }
-        }
-        const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
-        if (row !== undefined) {
-          answer.state = {
-            rows: Number(row.rows),
-            last: row.last ?? null,
-            called: row.called === "true",
-            min: row.min ?? "",
-            max: row.max ?? "",
-            increment: row.increment ?? "1",
-            cycle: row.cycle === "true",
-          };
-        }
-        return answer;
-      },
-      ({ relation }, outcome) => tally.add(relation, outcome),
-    );
+          return answer;
+        },
+        ({ relation }, outcome) => tally.add(relation, outcome),
+      );
+    });
     return tally.facts();
   },
   judge: judgeSequences,
 };
+
+const isSequence = ({ kind }: Relation) => kind === "S";
+
+/** All of one database. */
+async function readUsedColumns(session: Session, its: readonly Relation[]): Promise<Map<Relation, UsedColumn[]>> {
+  const byOid = new Map(its.map((r) => [r.oid, r]));
+  const columns = new Map<Relation, UsedColumn[]>();
+  for (const { oid, ...row } of await session.query<Record<keyof UsedColumn | "oid", string>>(USED)) {
+    const sequence = byOid.get(oid);
+    if (sequence !== undefined) columns.set(sequence, [...(columns.get(sequence) ?? []), row]);
+  }
+  return columns;
+}
 
 export class SequenceTally {
   private readonly tally = new Tally(findingsOf);

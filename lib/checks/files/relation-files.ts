@@ -16,6 +16,7 @@ export const relationFiles: Check<CatalogFacts> = {
   id: "relation-files",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   collect: (edge) =>
     askEveryDatabase(edge, async (database, name, cluster) => {
       await database.query(WITHOUT_INDEXES);

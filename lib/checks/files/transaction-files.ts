@@ -2,7 +2,6 @@
 
 import type { Database } from "../../io/database.ts";
 import { quoteLiteral } from "../../io/database.ts";
-import { inParallel } from "../../parallel.ts";
 import { type Check, EVERY_LEVEL, enumerate, type Judgement } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { describeFinding, type Finding } from "../findings.ts";
@@ -22,6 +21,7 @@ export const transactionFiles: Check<TransactionFilesFacts> = {
   id: "transaction-files",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   async collect(edge) {
     const facts = await edge.sql(MAINTENANCE_DATABASE, (database) => readFacts(database, edge.serverVersion));
     return { ...facts, used: await readUsed(edge, facts) };
@@ -160,7 +160,7 @@ async function readUsed(edge: Edge, { positions, sizes }: Omit<TransactionFilesF
   const rows = WRITTEN.map((catalog) => `SELECT xmin::text::int8 AS xid FROM ${catalog}`).join(" UNION ALL ");
   const sql = `SELECT DISTINCT m.file FROM (VALUES ${list.join(", ")}) AS m(file, first, after)
     JOIN (${rows}) AS r ON r.xid >= greatest(m.first, 3) AND r.xid < m.after`;
-  const used = await inParallel(await edge.databases(), edge.jobs, (name) =>
+  const used = await edge.eachDatabase(await edge.databases(), (name) =>
     edge.sql(name, async (database) => {
       await database.query("SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off");
       return (await database.query<{ file: string }>(sql)).map((row) => row.file);

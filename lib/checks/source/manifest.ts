@@ -24,6 +24,7 @@ export const manifest: Check<ManifestFacts> = {
   id: "manifest",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   skip: ({ receipt }) => (receipt === null ? NO_RECEIPT : null),
   collect: async (edge) => ({ answers: await edge.manifestAnswers() }),
   judge({ answers }, { receipt }): Judgement {
@@ -80,6 +81,7 @@ export const queries: Check<ManifestFacts> = {
   id: "queries",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   skip(asked) {
     if (asked.receipt === null) return NO_RECEIPT;
     return asked.queries.length === 0 && asked.receipt.manifest.queries.length === 0
@@ -160,6 +162,7 @@ export const sequenceValues: Check<ManifestFacts> = {
   id: "sequence-values",
   claim: "consistency",
   levels: EVERY_LEVEL,
+  stage: "databases",
   skip: ({ receipt }) => (receipt === null ? NO_RECEIPT : null),
   collect: async (edge) => ({ answers: await edge.manifestAnswers() }),
   judge({ answers }, { receipt }): Judgement {

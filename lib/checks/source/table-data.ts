@@ -8,7 +8,6 @@ import {
   columnsSql,
   type DigestOptions,
   digestRangesSql,
-  listTableOids,
   NO_COLUMNS,
   type RangeDigest,
   readColumns,
@@ -17,7 +16,6 @@ import {
   type TableSize,
 } from "../../manifest/table-data.ts";
 import type { Range } from "../../manifest/table-plan.ts";
-import { inParallel } from "../../parallel.ts";
 import { type Check, plural } from "../check.ts";
 import { inTurns, isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "../data/relation-units.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
@@ -157,16 +155,9 @@ async function planTables(edge: Edge, relations: readonly Relation[]) {
       small.set(relation, only);
     } else parts.push(...partsOf(relation, units));
   };
-  const ofPeople = new Map(
-    await inParallel(
-      await edge.databases(),
-      edge.jobs,
-      async (name): Promise<[string, Set<string>]> => [name, new Set(await edge.sql(name, listTableOids))],
-    ),
-  );
   // What is in no list of relations was looked at by nobody, and must not count as being there.
   await inTurns(relations, (relation) => {
-    if (isTable(relation) && ofPeople.get(relation.database)?.has(relation.oid)) plan(relation);
+    if (relation.ofPeople) plan(relation);
   });
   const missing = [...unseen.values()]
     .filter(({ ranges }) => ranges.length > 0)

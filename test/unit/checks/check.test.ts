@@ -14,7 +14,8 @@ function edgeWith(signal: AbortSignal = never): Edge {
     signal,
     failures: [],
     forgetManifestAnswers: () => {},
-    withSignal: (s: AbortSignal) => ({ ...edge, signal: s }),
+    lookAhead: () => {},
+    forCheck: (s: AbortSignal) => ({ ...edge, signal: s }),
   } as unknown as Edge;
   return edge;
 }

@@ -25,6 +25,7 @@ const relation = (name: string, kind: string, oid: string): Relation => ({
   valid: true,
   populated: true,
   fixedKeys: false,
+  ofPeople: false,
   held: false,
   changedAt: 0,
   rank: 0,

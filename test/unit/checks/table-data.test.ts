@@ -30,6 +30,7 @@ const relation: Relation = {
   valid: true,
   populated: true,
   fixedKeys: false,
+  ofPeople: false,
   held: false,
   changedAt: 0,
   rank: 0,

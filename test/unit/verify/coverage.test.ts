@@ -20,6 +20,7 @@ const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
   valid: true,
   populated: true,
   fixedKeys: false,
+  ofPeople: false,
   held: false,
   changedAt: 0,
   rank: 0,
