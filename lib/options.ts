@@ -201,7 +201,7 @@ export const OPTIONS = {
   maxAttempts: number("failed attempts on this volume after which nothing is downloaded again", 3),
   level: choice(["quick", "standard", "full"], "how deep the checks go", "standard"),
   jobs: optionalNumber("checks and sessions at the same time; the CPUs granted here by default, 4 at most"),
-  checkTimeout: duration("limit for each single check", "30min"),
+  checkTimeout: duration("limit for each single check, without what it waits for others", "30min"),
   previousReport: text("FILE", "an earlier report of the service: what it proved waits until the rest is proven"),
   verifyBudget: duration("what the checks of the data may take at level standard", "60s"),
   maxRpo: age("without a receipt: how old the newest marker may be", "25h"),

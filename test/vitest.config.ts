@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { defineConfig, type Plugin } from "vitest/config";
+import { LongestFirst } from "./longest-first.ts";
 
 /** The bundler (`.ci/rolldown.config.mjs`) turns an imported template into its text; so must the tests. */
 const templatesAsText: Plugin = {
@@ -31,6 +32,7 @@ export default defineConfig({
   test: {
     // Two cores are the machine that everything must run on.
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     // Servers of the lab are stopped then.
     teardownTimeout: 60_000,
     reporters: ["default"],

@@ -3,6 +3,7 @@
  * before it can plan its first query: together most of what a short question takes.
  */
 
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import {
   type ConnectOptions,
@@ -27,6 +28,9 @@ export interface KeptSessions {
 
 /** Those that came last. */
 const RECENT = 8;
+/** Of a server that has no connection left. */
+const FULL_LIMIT_MS = 2000;
+const FULL_PAUSE_MS = 50;
 
 /** `most`: so many stay open unused; there may be more of them in use. */
 export function keepSessions(conninfo: Conninfo, most: number): KeptSessions {
@@ -51,13 +55,14 @@ export function keepSessions(conninfo: Conninfo, most: number): KeptSessions {
   const closeIdle = () => Promise.all(idle.splice(0).map(({ session }) => session.close()));
 
   async function openNew(options: ConnectOptions): Promise<OpenDatabase> {
-    try {
-      return await openDatabase(conninfo, options);
-    } catch (error) {
-      // Too many connections: ours that nobody uses are some of them.
-      if (sqlState(error) !== "53300" || idle.length === 0) throw error;
-      await closeIdle();
-      return openDatabase(conninfo, options);
+    for (const startedAt = performance.now(); ; ) {
+      try {
+        return await openDatabase(conninfo, options);
+      } catch (error) {
+        // Too many connections: ours that nobody uses are some of them, and those that ask something short are gone soon.
+        if (sqlState(error) !== "53300" || performance.now() - startedAt > FULL_LIMIT_MS) throw error;
+        await (idle.length > 0 ? closeIdle() : sleep(FULL_PAUSE_MS));
+      }
     }
   }
 

@@ -166,6 +166,27 @@ const verifyWith = async (...checks: Check<Record<string, unknown>>[]) =>
     })
   ).checks;
 
+test("where there is no connection left, and all are in use, one is waited for, but not for long", async () => {
+  const kept = open(0);
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  let begun = 0;
+  const useOne = () =>
+    kept.use(postgres, () => {
+      begun++;
+      return released;
+    });
+  const uses = Array.from({ length: MOST }, useOne);
+  await waitFor("all of them", () => begun === MOST);
+  await expect(kept.use(postgres, pidOf)).rejects.toMatchObject({ code: "53300" });
+  const late = kept.use(postgres, pidOf);
+  setTimeout(release, 300);
+  expect(await late).toMatch(/^\d+$/);
+  await Promise.all(uses);
+});
+
 test("the checks use theirs again, and stay in no template, where CREATE DATABASE would fail meanwhile", async () => {
   const check: Check<Record<string, unknown>> = {
     id: "sessions",

@@ -1,7 +1,6 @@
 /** What the ways of asking an index share: what is known of it, what asking comes to, and how the planner is brought to use it. */
 
 import { quoteLiteral } from "../../io/database.ts";
-
 import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
 import { type AskableIndex, choicesOf, type IndexColumn, PLANS, usesOnly } from "./index-questions.ts";
