@@ -109,22 +109,28 @@ export async function runChecks(
     options.onResult?.(outcome.result);
   };
   const of = (stage: Check["stage"]) => checks.filter((check) => check.stage === stage);
+  const together = (list: readonly Check[]) => inParallel(list, list.length, run);
   await inParallel(of(undefined), options.jobs, run);
   edge.lookAhead();
-  await Promise.all(of("databases").map(run));
+  await together(of("databases"));
   edge.forgetManifestAnswers();
-  await Promise.all(of("data").map(run));
+  await together(of("data"));
   for (const check of of("last")) await run(check);
   return checks.flatMap((check) => outcomes.get(check) ?? []);
 }
 
-class CheckTimedOut extends Error {}
+/** Also what others get who waited for the answers of the check that it stopped. */
+class CheckTimedOut extends Error {
+  constructor(limitMs: number | null) {
+    super(`did not finish within ${formatDuration(limitMs ?? 0)}`);
+  }
+}
 
 async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number | null): Promise<CheckOutcome> {
   const limit = new AbortController();
-  const watch = new Stopwatch(timeoutMs, () => limit.abort(new CheckTimedOut()));
+  const watch = new Stopwatch(timeoutMs, () => limit.abort(new CheckTimedOut(timeoutMs)));
   try {
-    const { facts, ...judgement } = await judgementOf(check, asked, edge, { watch, limit: limit.signal, timeoutMs });
+    const { facts, ...judgement } = await judgementOf(check, asked, edge, watch, limit.signal);
     return {
       result: {
         id: check.id,
@@ -146,7 +152,8 @@ async function judgementOf(
   check: Check,
   asked: Asked,
   edge: Edge,
-  { watch, limit, timeoutMs }: { watch: Stopwatch; limit: AbortSignal; timeoutMs: number | null },
+  watch: Stopwatch,
+  limit: AbortSignal,
 ): Promise<Judgement> {
   if (!check.levels.includes(asked.level)) {
     return { status: "skipped", summary: `not part of level ${asked.level}` };
@@ -160,10 +167,10 @@ async function judgementOf(
     collected = await orAborted(check.collect(edge.forCheck(signal, watch)), signal);
   } catch (error) {
     edge.signal.throwIfAborted();
-    if (limit.aborted) {
+    if (error instanceof CheckTimedOut) {
       return {
         status: "unverified",
-        summary: `did not finish within ${formatDuration(timeoutMs ?? 0)}`,
+        summary: error.message,
         hint: "raise --check-timeout, or see what the instance is waiting for in pg_stat_activity",
       };
     }

@@ -8,7 +8,7 @@ import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
 import { objectKey, Pool } from "./pool.ts";
 import { type Relation, rankRelations, readRelations } from "./relations.ts";
-import type { Stopwatch } from "./stopwatch.ts";
+import { Stopwatch } from "./stopwatch.ts";
 import { Turns } from "./turns.ts";
 
 /** Tells one run of the server from another: it changes with every restart, and the checkpointer's with every crash. */
@@ -149,17 +149,15 @@ export function openEdge(
     onFailure: (error) => failures.push(error),
     open: (database, use) => sql(database, use, base.signal, POOL_SESSION),
   });
-  const make = (signal: AbortSignal, watch?: Stopwatch): Edge => {
-    const waiting = <T>(wait: () => Promise<T>) => (watch === undefined ? wait() : watch.except(wait));
-    const working = <T>(work: () => Promise<T>) => (watch === undefined ? work() : watch.during(work));
+  const make = (signal: AbortSignal, watch: Stopwatch): Edge => {
     const eachDatabase: Edge["eachDatabase"] = (names, work) =>
-      waiting(() => turns.each(names, (name) => working(() => work(name))));
+      watch.except(() => turns.each(names, (name) => watch.during(() => work(name))));
     return {
       ...base,
       signal,
       failures,
       manifestAnswers: () => {
-        if (answers !== undefined) return waiting(() => answers as Promise<Snapshot>);
+        if (answers !== undefined) return watch.except(() => answers as Promise<Snapshot>);
         answers = base.collectManifest({ signal, sessions, eachDatabase });
         return answers;
       },
@@ -170,7 +168,7 @@ export function openEdge(
       newSession: (database, use) => ask(base.conninfo, { ...base, database, signal }, use),
       databases,
       eachDatabase,
-      relations: () => waiting(relations),
+      relations: () => watch.except(relations),
       lookAhead: () => {
         if (base.asked.level !== "quick") void relations().catch(() => {});
       },
@@ -179,7 +177,7 @@ export function openEdge(
       close: sessions.close,
     };
   };
-  return make(base.signal);
+  return make(base.signal, new Stopwatch(null, () => {}));
 }
 
 type Asking = { database: string | null } & Pick<ConnectOptions, "signal" | "statementTimeoutMs" | "settings">;

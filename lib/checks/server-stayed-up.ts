@@ -41,7 +41,8 @@ export const serverStayedUp: Check<ServerStayedUpFacts> = {
     const seen = {
       begin,
       crash_seen: edge.failures.some(isCrash),
-      sessions_lost: edge.failures.filter(isAway).length,
+      // Several checks may have waited for the same answer.
+      sessions_lost: [...new Set(edge.failures)].filter(isAway).length,
       killed_for_memory: killed === null || begin.killedForMemory === null ? null : killed - begin.killedForMemory,
       free_bytes: begin.dataDirectory === null ? null : await freeSpace(begin.dataDirectory).catch(() => null),
     };

@@ -1,7 +1,6 @@
 /** How long somebody was at work, without what he waited for others; and a limit for that. */
 export class Stopwatch {
-  private waits = 0;
-  private works = 0;
+  private readonly counts = { waits: 0, works: 0 };
   private ended = false;
   /** Since when it runs; null while it stands. */
   private since: number | null = null;
@@ -23,26 +22,12 @@ export class Stopwatch {
   }
 
   /** Stands meanwhile, but for what is done `during` it. */
-  async except<T>(wait: () => Promise<T>): Promise<T> {
-    this.waits++;
-    this.update();
-    try {
-      return await wait();
-    } finally {
-      this.waits--;
-      this.update();
-    }
+  except<T>(wait: () => Promise<T>): Promise<T> {
+    return this.counting("waits", wait);
   }
 
-  async during<T>(work: () => Promise<T>): Promise<T> {
-    this.works++;
-    this.update();
-    try {
-      return await work();
-    } finally {
-      this.works--;
-      this.update();
-    }
+  during<T>(work: () => Promise<T>): Promise<T> {
+    return this.counting("works", work);
   }
 
   /** Stands for good. */
@@ -51,8 +36,19 @@ export class Stopwatch {
     this.update();
   }
 
+  private async counting<T>(what: keyof Stopwatch["counts"], doing: () => Promise<T>): Promise<T> {
+    this.counts[what]++;
+    this.update();
+    try {
+      return await doing();
+    } finally {
+      this.counts[what]--;
+      this.update();
+    }
+  }
+
   private update(): void {
-    const runs = !this.ended && (this.works > 0 || this.waits === 0);
+    const runs = !this.ended && (this.counts.works > 0 || this.counts.waits === 0);
     if (runs === (this.since !== null)) return;
     if (runs) {
       this.since = performance.now();

@@ -3,6 +3,8 @@
  * costs the server more than most of their questions.
  */
 
+import { inParallel } from "../parallel.ts";
+
 type Work = () => Promise<void>;
 
 export class Turns {
@@ -22,24 +24,19 @@ export class Turns {
     this.onProgress = onProgress;
   }
 
-  /** Results in the order of the databases. The first exception stops the start of more, and is thrown when all have ended. */
-  async each<R>(databases: readonly string[], work: (database: string) => Promise<R>): Promise<R[]> {
-    let failed = false;
-    const take = (database: string) =>
-      this.take(database, async () => {
-        if (failed) return undefined;
-        try {
-          return await work(database);
-        } catch (error) {
-          failed = true;
-          throw error;
-        }
-      });
-    const settled = await Promise.allSettled(databases.map(take));
-    return settled.map((result) => {
-      if (result.status === "rejected") throw result.reason;
-      return result.value as R;
-    });
+  /** As `inParallel`: results in order, and the first exception stops the start of more. */
+  each<R>(databases: readonly string[], work: (database: string) => Promise<R>): Promise<R[]> {
+    let failure: { error: unknown } | undefined;
+    const unlessFailed = async (database: string) => {
+      if (failure !== undefined) throw failure.error;
+      try {
+        return await work(database);
+      } catch (error) {
+        failure ??= { error };
+        throw error;
+      }
+    };
+    return inParallel(databases, databases.length, (database) => this.take(database, () => unlessFailed(database)));
   }
 
   private take<R>(database: string, work: () => Promise<R>): Promise<R> {

@@ -32,6 +32,8 @@ const CLUSTER_DATABASE = "postgres";
 
 export interface AskOptions extends SessionOptions {
   queries: readonly UserQuery[];
+  /** Whose tables together are larger has no rows of them counted: see `QueryOptions`. */
+  mostBytes(query: UserQuery): number | null;
   /** Some at the same time. */
   eachDatabase(names: readonly string[], work: (name: string) => Promise<void>): Promise<unknown>;
 }
@@ -94,7 +96,7 @@ export async function takeSnapshot(
   await inEach((session, name) => askSequences(snapshot, session, name));
   await askCluster(conninfo, basis, options, snapshot);
   await inEach(async (session, name) => {
-    await askDatabase(snapshot, session, name, basis, options.queries, () => options.budgetBytes);
+    await askDatabase(snapshot, session, name, basis, options);
     if (first !== undefined) return;
     await part(snapshot, name, "versions of collations", async () => {
       const mismatches = await readCollationMismatches(session.database, versions);
@@ -166,8 +168,7 @@ async function askDatabase(
   session: Session,
   name: string,
   basis: Basis,
-  queries: readonly UserQuery[],
-  mostBytes: (query: UserQuery) => number | null,
+  { queries, mostBytes }: AskOptions,
 ): Promise<void> {
   const horizon = basis.horizon.xid;
   snapshot.objects.push(...(await askObjects(session, name, horizon)));
@@ -195,17 +196,13 @@ export async function confirmSequences(conninfo: Conninfo, first: Snapshot, opti
   }
 }
 
-/** Everything but the tables' rows, of a restore. `still`: whether the source has counted the rows that a query reads. */
-export async function askRestored(
-  conninfo: Conninfo,
-  basis: Basis,
-  options: AskOptions & { still(query: UserQuery): boolean },
-): Promise<Snapshot> {
+/** Everything but the tables' rows, of a restore. */
+export async function askRestored(conninfo: Conninfo, basis: Basis, options: AskOptions): Promise<Snapshot> {
   const snapshot = emptySnapshot();
   const databases = await withManifestSession(conninfo, CLUSTER_DATABASE, options, listDatabases);
   await askEach(conninfo, databases, options, snapshot, async (session, name) => {
     await askSequences(snapshot, session, name);
-    await askDatabase(snapshot, session, name, basis, options.queries, (query) => (options.still(query) ? null : 0));
+    await askDatabase(snapshot, session, name, basis, options);
   });
   await askCluster(conninfo, basis, options, snapshot);
   return snapshot;

@@ -311,6 +311,7 @@ const snapshotOptions = (input: MarkInput, signal: AbortSignal): SnapshotOptions
   ...input.manifest,
   eachDatabase: (names, work) => inParallel(names, input.manifest.connections, work),
   queries: input.queries,
+  mostBytes: () => input.manifest.budgetBytes,
   statementTimeoutMs: input.timeoutMs,
   signal,
 });

@@ -18,6 +18,8 @@ export interface DatabaseFacts {
   damaged: boolean;
 }
 
+type Look = Pick<DatabaseFacts, "relations" | "error" | "damaged">;
+
 export interface DatabasesFacts {
   databases: DatabaseFacts[];
 }
@@ -35,30 +37,29 @@ export const databasesReadable: Check<DatabasesFacts> = {
            FROM pg_database ORDER BY datname`,
       ),
     );
-    const rows = new Map(found.map((row) => [row.name, row]));
-    const databases = await edge.eachDatabase([...rows.keys()], async (name): Promise<DatabaseFacts> => {
-      const row = rows.get(name);
-      const facts: DatabaseFacts = {
-        name,
-        template: row?.template === "true",
-        connectable: row?.connectable === "true",
-        invalid: row?.invalid === "true",
-        relations: null,
-        error: null,
-        damaged: false,
-      };
-      if (!facts.connectable) return facts;
+    const names = found.filter(({ connectable }) => connectable === "true").map(({ name }) => name);
+    const looks = await edge.eachDatabase(names, async (name): Promise<Look> => {
       try {
         const { relations } = await edge.sql(name, (database) =>
           database.row<{ relations: string }>(COUNT_RELATIONS, [MARKER_SCHEMA]),
         );
-        return { ...facts, relations: Number(relations) };
+        return { relations: Number(relations), error: null, damaged: false };
       } catch (error) {
         edge.signal.throwIfAborted();
         edge.failures.push(error);
-        return { ...facts, error: describeFailure(error).message, damaged: isDamage(error) };
+        return { relations: null, error: describeFailure(error).message, damaged: isDamage(error) };
       }
     });
+    const lookOf = new Map(names.map((name, i) => [name, looks[i] as Look]));
+    const databases = found.map(
+      ({ name, template, connectable, invalid }): DatabaseFacts => ({
+        name,
+        template: template === "true",
+        connectable: connectable === "true",
+        invalid: invalid === "true",
+        ...(lookOf.get(name) ?? { relations: null, error: null, damaged: false }),
+      }),
+    );
     return { databases };
   },
   judge({ databases }, { receipt }): Judgement {

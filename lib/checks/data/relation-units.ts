@@ -2,6 +2,7 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import { quoteLiteral, sqlState } from "../../io/database.ts";
+import { inParallel } from "../../parallel.ts";
 import type { Edge } from "../edge.ts";
 import { isAway, isDamage } from "../failure.ts";
 import { type Outcome, type Session, ToolMissing, type Unit } from "../pool.ts";
@@ -57,8 +58,7 @@ export async function inEachDatabase(
     list.push(relation);
     lists.set(relation.database, list);
   }
-  const settled = await Promise.allSettled([...lists].map(([database, its]) => look(database, its)));
-  for (const result of settled) if (result.status === "rejected") throw result.reason;
+  await inParallel([...lists], lists.size, ([database, its]) => look(database, its));
 }
 
 /** Every relation in a unit of the pool, small ones together. */

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { type Check, enumerate, type Judgement, runChecks } from "../../../lib/checks/check.ts";
 import type { Edge } from "../../../lib/checks/edge.ts";
 import { describeFailure, isAway, isDamage } from "../../../lib/checks/failure.ts";
@@ -88,6 +88,43 @@ describe("running checks", () => {
     const [result, other] = await run([hangs, check("b")], { timeoutMs: 20 });
     expect(result).toMatchObject({ status: "unverified", summary: "did not finish within 20ms" });
     expect(other?.status).toBe("pass");
+  });
+
+  test("those that waited for the answers of such a check say the same", async () => {
+    let answers: Promise<never> | undefined;
+    const collect: Check["collect"] = ({ signal }) => {
+      answers ??= new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+      return answers;
+    };
+    const waits: Check["collect"] = () => answers as Promise<never>;
+    const stage = "databases" as const;
+    const results = await run([check("asks", { stage, collect }), check("waits", { stage, collect: waits })], {
+      timeoutMs: 20,
+    });
+    for (const { status, summary } of results)
+      expect([status, summary]).toEqual(["unverified", "did not finish within 20ms"]);
+  });
+
+  test("what a check waits for others counts neither for its limit nor as its duration", async () => {
+    vi.useFakeTimers();
+    const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+    const edge: Edge = {
+      ...edgeWith(),
+      forCheck: (signal, watch) => ({
+        ...edge,
+        signal,
+        relations: () => watch.except(() => sleep(100).then(() => [])),
+      }),
+    };
+    const collect: Check["collect"] = async ({ relations }) => {
+      await sleep(15);
+      await relations();
+      await sleep(3);
+    };
+    const results = run([check("waits", { collect })], { timeoutMs: 20, edge });
+    await vi.advanceTimersByTimeAsync(200);
+    vi.useRealTimers();
+    expect(await results).toMatchObject([{ status: "pass", duration_ms: 18 }]);
   });
 
   test("an abort from outside ends everything with its own reason", async () => {

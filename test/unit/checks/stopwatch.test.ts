@@ -40,7 +40,7 @@ test("the limit is for what counts", async () => {
   expect(onLimit).toHaveBeenCalledOnce();
 });
 
-test("nothing is called after the end, nor while what failed is over", async () => {
+test("nothing is called after the end, and what fails is over too", async () => {
   const onLimit = vi.fn();
   const watch = new Stopwatch(50, onLimit);
   await expect(watch.except(() => watch.during(() => Promise.reject(new Error("failed"))))).rejects.toThrow("failed");
