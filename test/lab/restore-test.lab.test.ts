@@ -109,12 +109,10 @@ test("without Patroni, started as root: the servers still run as an ordinary use
     { asRoot: true },
   );
   const watch = setInterval(() => {
-    for (const { pid } of processesOf(lab().work)) {
-      readFile(`/proc/${pid}/status`, "utf8").then(
-        (status) => owners.add(`${/^Name:\s+(\S+)/m.exec(status)?.[1]} ${/^Uid:\s+(\d+)/m.exec(status)?.[1]}`),
-        () => {},
-      );
-    }
+    const seen = processesOf(lab().work).map(({ pid }) => ({ pid, owner: ownerOf(pid) }));
+    // A program that has just been started still had its parent's command line when it was found.
+    const still = new Set(processesOf(lab().work).map(({ pid }) => pid));
+    for (const { pid, owner } of seen) if (owner !== null && still.has(pid)) owners.add(owner);
   }, 50);
   const result = await running.result;
   clearInterval(watch);
@@ -126,6 +124,16 @@ test("without Patroni, started as root: the servers still run as an ordinary use
   );
   if (process.getuid?.() === 0) expect(asRoot).toEqual([]);
 });
+
+/** `postgres 105`: the program's name and the user's number; null when it has ended. */
+function ownerOf(pid: number): string | null {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return `${/^Name:\s+(\S+)/m.exec(status)?.[1]} ${/^Uid:\s+(\d+)/m.exec(status)?.[1]}`;
+  } catch {
+    return null;
+  }
+}
 
 test("the source is gone: the newest backup to the end of its WAL, and how much is lost", async () => {
   const { source } = lab();
