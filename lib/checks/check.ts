@@ -1,6 +1,7 @@
 /** A check collects facts at the edge and judges them with a pure function; this runs many of them, each with a limit. */
 
 import { RestoreError } from "../errors.ts";
+import type { Database } from "../io/database.ts";
 import type { Receipt } from "../mark/receipt.ts";
 import type { Settings, UserQuery } from "../options.ts";
 import { inParallel } from "../parallel.ts";
@@ -8,7 +9,8 @@ import type { CheckResult, CheckStatus, PageChecksums, Report } from "../report/
 import { formatDuration } from "../units.ts";
 import type { Edge } from "./edge.ts";
 import { describeFailure, isDamage } from "./failure.ts";
-import type { Ledger } from "./relations.ts";
+import { type Planned, Plans } from "./plans.ts";
+import type { Ledger, Relation } from "./relations.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 export type CheckLevel = Settings["level"];
@@ -62,7 +64,7 @@ export interface Judgement {
   coverage?: Record<string, unknown>;
 }
 
-export interface Check<Facts = unknown> {
+export interface Check<Facts = unknown, Plan = unknown> {
   /** Stable, kebab-case. */
   id: string;
   claim: CheckResult["claim"];
@@ -74,8 +76,13 @@ export interface Check<Facts = unknown> {
   stage?: "databases" | "data" | "last";
   /** Why it was not asked for; null when it was. */
   skip?(asked: Asked): string | null;
+  /**
+   * At stage `data`: what to look at in a database, asked in the session that has just read its relations, while others ask it
+   * too.
+   */
+  plan?(database: Database, relations: readonly Relation[]): Promise<Plan>;
   /** An exception means that the check could not run. */
-  collect(edge: Edge): Promise<Facts>;
+  collect(edge: Edge, planned: Planned<Plan>): Promise<Facts>;
   /** Pure; an exception is a bug. */
   judge(facts: Facts, asked: Asked): Judgement;
 }
@@ -102,16 +109,18 @@ export async function runChecks(
   options: RunOptions,
 ): Promise<CheckOutcome[]> {
   const outcomes = new Map<Check, CheckOutcome>();
+  const plans = new Plans(checks.filter((check) => whyNot(check, asked) === null));
   const run = async (check: Check) => {
     options.onStart?.(check);
-    const outcome = await runCheck(check, asked, edge, check.stage === "data" ? null : options.timeoutMs);
+    const timeoutMs = check.stage === "data" ? null : options.timeoutMs;
+    const outcome = await runCheck(check, asked, { edge, planned: plans.of(check), timeoutMs });
     outcomes.set(check, outcome);
     options.onResult?.(outcome.result);
   };
   const of = (stage: Check["stage"]) => checks.filter((check) => check.stage === stage);
   const together = (list: readonly Check[]) => inParallel(list, list.length, run);
   await inParallel(of(undefined), options.jobs, run);
-  edge.lookAhead();
+  edge.lookAhead((...its) => plans.make(...its));
   await together(of("databases"));
   edge.forgetManifestAnswers();
   await together(of("data"));
@@ -126,11 +135,22 @@ class CheckTimedOut extends Error {
   }
 }
 
-async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: number | null): Promise<CheckOutcome> {
+/** Null when it runs. */
+const whyNot = (check: Check, asked: Asked): string | null =>
+  check.levels.includes(asked.level) ? (check.skip?.(asked) ?? null) : `not part of level ${asked.level}`;
+
+interface Means {
+  edge: Edge;
+  planned: Planned<unknown>;
+  timeoutMs: number | null;
+}
+
+async function runCheck(check: Check, asked: Asked, means: Means): Promise<CheckOutcome> {
+  const { timeoutMs } = means;
   const limit = new AbortController();
   const watch = new Stopwatch(timeoutMs, () => limit.abort(new CheckTimedOut(timeoutMs)));
   try {
-    const { facts, ...judgement } = await judgementOf(check, asked, edge, watch, limit.signal);
+    const { facts, ...judgement } = await judgementOf(check, asked, means, watch, limit.signal);
     return {
       result: {
         id: check.id,
@@ -151,20 +171,17 @@ async function runCheck(check: Check, asked: Asked, edge: Edge, timeoutMs: numbe
 async function judgementOf(
   check: Check,
   asked: Asked,
-  edge: Edge,
+  { edge, planned }: Means,
   watch: Stopwatch,
   limit: AbortSignal,
 ): Promise<Judgement> {
-  if (!check.levels.includes(asked.level)) {
-    return { status: "skipped", summary: `not part of level ${asked.level}` };
-  }
-  const reason = check.skip?.(asked) ?? null;
+  const reason = whyNot(check, asked);
   if (reason !== null) return { status: "skipped", summary: reason };
 
   const signal = AbortSignal.any([edge.signal, limit]);
   let collected: unknown;
   try {
-    collected = await orAborted(check.collect(edge.forCheck(signal, watch)), signal);
+    collected = await orAborted(check.collect(edge.forCheck(signal, watch), planned), signal);
   } catch (error) {
     edge.signal.throwIfAborted();
     if (error instanceof CheckTimedOut) {

@@ -6,7 +6,7 @@ import { killedForMemory } from "../io/memory.ts";
 import type { Snapshot } from "../manifest/manifest.ts";
 import type { Conninfo } from "../postgres/conninfo.ts";
 import type { Asked } from "./check.ts";
-import { objectKey, Pool } from "./pool.ts";
+import { Pool } from "./pool.ts";
 import { type Relation, rankRelations, readRelations } from "./relations.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import { Turns } from "./turns.ts";
@@ -58,8 +58,8 @@ export interface Edge {
   eachDatabase<T>(names: readonly string[], work: (name: string) => Promise<T>): Promise<T[]>;
   /** Every relation with storage, of every database; asked once. */
   relations(): Promise<Relation[]>;
-  /** Begins with the relations while others ask the databases. */
-  lookAhead(): void;
+  /** Begins with the relations while others ask the databases; `plan` sees each list where it was read. Never waits. */
+  lookAhead(plan: (name: string, database: Database, relations: readonly Relation[]) => Promise<void>): void;
   /** Shared by all checks of the data. */
   pool: Pool;
   /** For one check: `signal` is its limit, `watch` does not count what it waits for others. */
@@ -115,6 +115,7 @@ export function openEdge(
   let answers: Promise<Snapshot> | undefined;
   let names: Promise<string[]> | undefined;
   let all: Promise<Relation[]> | undefined;
+  let plan: Parameters<Edge["lookAhead"]>[0] = async () => {};
   const sessions = keepSessions(base.conninfo, Math.min(MOST_KEPT, Math.floor(base.maxConnections / 4)));
   const sql = <T>(
     database: string | null,
@@ -134,10 +135,13 @@ export function openEdge(
   };
   const relations = () => {
     all ??= databases().then(async (found) => {
-      const lists = await turns.each(found, (name) =>
-        sql(name, (database) => readRelations(database, name, name === MAINTENANCE_DATABASE), base.signal),
-      );
-      return rankRelations(lists.flat(), base.asked.ledger, (r) => objectKey({ database: r.database, object: r.name }));
+      const read = async (name: string, database: Database) => {
+        const list = await readRelations(database, name, name === MAINTENANCE_DATABASE);
+        await plan(name, database, list);
+        return list;
+      };
+      const lists = await turns.each(found, (name) => sql(name, (database) => read(name, database), base.signal));
+      return rankRelations(lists.flat(), base.asked.ledger);
     });
     return all;
   };
@@ -169,7 +173,8 @@ export function openEdge(
       databases,
       eachDatabase,
       relations: () => watch.except(relations),
-      lookAhead: () => {
+      lookAhead(see) {
+        plan = see;
         if (base.asked.level !== "quick") void relations().catch(() => {});
       },
       pool,

@@ -3,8 +3,9 @@
 import type { Judgement } from "./check.ts";
 import { enumerate, plural } from "./check.ts";
 import { describeFailure, errorCode, isDamage } from "./failure.ts";
-import { type Outcome, ToolMissing } from "./pool.ts";
+import type { Outcome } from "./pool.ts";
 import { byPlace, type Relation } from "./relations.ts";
+import { ToolMissing } from "./session.ts";
 
 export interface Finding {
   /** Null for what belongs to the whole cluster. */

@@ -4,11 +4,10 @@
  */
 
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { messageOf } from "../errors.ts";
 import { type Database, sqlState } from "../io/database.ts";
 import { isAway } from "./failure.ts";
 import type { Relation } from "./relations.ts";
-import { type Tool, toolSql } from "./tools.ts";
+import { openSession, type Session } from "./session.ts";
 
 /** Plain data, because there may be very many: what is done with it is said once for all of them. */
 export interface Unit {
@@ -21,8 +20,6 @@ export interface Unit {
   rank: number;
   /** See `Relation.held`: it is left out without waiting. */
   held?: boolean;
-  /** Before all others, however little time is left: what comes of it makes further units. */
-  plans?: boolean;
   /** Done however little time is left: what the source was asked is asked here too. */
   always?: boolean;
 }
@@ -32,25 +29,6 @@ export type Outcome<T> =
   | { kind: "failed"; error: unknown }
   /** Not begun: the budget was spent. */
   | { kind: "left-out"; why: string };
-
-export interface Session {
-  /** Rows as text. Whatever it does is undone, and an error leaves the session usable. No parameters. */
-  query<T extends object = Record<string, string | null>>(sql: string): Promise<T[]>;
-  /** As `Database.bytes`. */
-  bytes(copy: string, onValue: (value: Buffer | null) => void): Promise<void>;
-  /**
-   * Makes the functions of a contrib library callable as `pg_temp.<name>`, without an extension and without a trace. Throws
-   * ToolMissing when the library is not installed here or the instance may not be written to.
-   */
-  need(tool: Tool): Promise<void>;
-}
-
-/** The image lacks a library, or the instance is in recovery: it says nothing about the data. */
-export class ToolMissing extends Error {
-  constructor(tool: Tool, cause: unknown) {
-    super(`${tool} is not available here: ${messageOf(cause)}`, { cause });
-  }
-}
 
 export interface PoolOptions {
   /** Sessions at the same time. */
@@ -200,7 +178,6 @@ export class Pool {
             for (let doing: Job | null = job; doing !== null; doing = this.next({ database, since })) {
               unanswered = null;
               await this.do(session, doing);
-              if (doing.unit.plans === true) await nextTurn();
             }
             await connection.query("ROLLBACK");
           } finally {
@@ -304,8 +281,8 @@ export class Pool {
   private leaveOut(): void {
     for (const [name, lots] of this.waiting) {
       for (const lot of lots) {
-        const late = lot.units.filter((unit) => classOf(unit) === OTHERS);
-        lot.units = lot.units.filter((unit) => classOf(unit) !== OTHERS);
+        const late = lot.units.filter(isLate);
+        lot.units = lot.units.filter((unit) => !isLate(unit));
         if (lot.units.length === 0) this.remove(name, lot);
         for (const unit of late) lot.answer(unit, { kind: "left-out", why: "the budget was spent" });
       }
@@ -318,67 +295,14 @@ export class Pool {
 
   /** Negative when `a` goes first. */
   private order(a: Unit, b: Unit): number {
-    return classOf(a) - classOf(b) || (this.options.budgetMs === null ? 0 : a.rank - b.rank) || b.bytes - a.bytes;
+    return (
+      Number(isLate(a)) - Number(isLate(b)) ||
+      (this.options.budgetMs === null ? 0 : a.rank - b.rank) ||
+      b.bytes - a.bytes
+    );
   }
 }
 
-const OTHERS = 2;
-const classOf = ({ plans, always }: Unit) => (plans === true ? 0 : always === true ? 1 : OTHERS);
+const isLate = ({ always }: Unit) => always !== true;
 
 const fail = ({ lot, unit }: Job, error: unknown) => lot.answer(unit, { kind: "failed", error });
-
-export const objectKey = ({ database, object }: { database: string; object: string }) =>
-  JSON.stringify([database, object]);
-
-/**
- * Messages are read by programs; damage must be an error whatever the restored configuration says; and no event trigger of
- * the user's may see the functions that are made here. Only a superuser may set these.
- */
-const SETTINGS = `
-  SELECT set_config(name, value, true)
-    FROM pg_settings
-    JOIN (VALUES ('lc_messages', 'C'), ('zero_damaged_pages', 'off'), ('ignore_checksum_failure', 'off'),
-                 ('session_replication_role', 'replica'), ('event_triggers', 'off')) AS wanted (name, value) USING (name)
-   WHERE current_setting('is_superuser') = 'on'`;
-
-/** No file, no such function in it, no right to it. Damage of the catalogs or a lock is something else. */
-function meansMissing(error: unknown): boolean {
-  const code = sqlState(error) ?? "";
-  if (code === "58P01") return /could not (access file "\$libdir|load library)/.test(messageOf(error));
-  return /^(42|25|0A)/.test(code);
-}
-
-async function openSession(connection: Database): Promise<Session> {
-  let writable = true;
-  let beginError: unknown;
-  await connection.query("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE").catch(async (error) => {
-    if (sqlState(error) === undefined) throw error;
-    writable = false;
-    beginError = error;
-    await connection.query("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY");
-  });
-  await connection.query(SETTINGS);
-  await connection.query("SAVEPOINT unit");
-  const tools = new Map<Tool, unknown>();
-  // Every statement starts from the savepoint: what the one before did, broke or locked is undone.
-  const query: Session["query"] = (sql) => connection.query(`ROLLBACK TO unit; ${sql}`);
-  const make = async (tool: Tool) => {
-    if (!writable) return beginError;
-    try {
-      await query(`${toolSql(tool)}; RELEASE unit; SAVEPOINT unit`);
-      return null;
-    } catch (error) {
-      if (isAway(error) || !meansMissing(error)) throw error;
-      return error;
-    }
-  };
-  return {
-    query,
-    bytes: (copy, onValue) => connection.bytes(`ROLLBACK TO unit; ${copy}`, onValue),
-    async need(tool) {
-      if (!tools.has(tool)) tools.set(tool, await make(tool));
-      const problem = tools.get(tool);
-      if (problem !== null) throw new ToolMissing(tool, problem);
-    },
-  };
-}

@@ -47,6 +47,10 @@ export interface Relation {
   proven: boolean | null;
 }
 
+/** One word for a relation of any database. */
+export const objectKey = ({ database, object }: { database: string; object: string }) =>
+  JSON.stringify([database, object]);
+
 /** When each relation was last proven, from an earlier report: by `objectKey`, ISO time. */
 export type Ledger = Readonly<Record<string, string>>;
 
@@ -224,10 +228,12 @@ export function leaderOf(relation: Relation): Relation {
 }
 
 /** Sets `rank`, in place: there may be a hundred thousand of them. */
-export function rankRelations(relations: Relation[], ledger: Ledger, keyOf: (r: Relation) => string): Relation[] {
+export function rankRelations(relations: Relation[], ledger: Ledger): Relation[] {
   const leaders = [...new Set(relations.map(leaderOf))].sort((a, b) => b.changedAt - a.changedAt);
   if (Object.keys(ledger).length > 0) {
-    const provenAt = new Map(leaders.map((leader) => [leader, ledger[keyOf(leader)] ?? ""]));
+    const provenAt = new Map(
+      leaders.map((leader) => [leader, ledger[objectKey({ database: leader.database, object: leader.name })] ?? ""]),
+    );
     const at = (leader: Relation) => provenAt.get(leader) as string;
     // Stable: what was proven at the same time stays in its order.
     leaders.sort((a, b) => (at(a) === at(b) ? 0 : at(a) < at(b) ? -1 : 1));

@@ -1,8 +1,7 @@
 /** What was proven, and what was not looked at: a healthy verdict says no more than this. */
 
 import type { CheckLevel, CheckOutcome } from "../checks/check.ts";
-import { objectKey } from "../checks/pool.ts";
-import { type Ledger, leaderOf, type Relation } from "../checks/relations.ts";
+import { type Ledger, leaderOf, objectKey, type Relation } from "../checks/relations.ts";
 import type { CheckResult, Report } from "../report/report.ts";
 
 export interface CoverageInput {

@@ -4,8 +4,9 @@ import { type Check, plural } from "../check.ts";
 import type { Edge } from "../edge.ts";
 import { describeFailure, errorCode, isAway, isDamage } from "../failure.ts";
 import { type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
-import { type Outcome, type Session, ToolMissing } from "../pool.ts";
+import type { Outcome } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import { type Session, ToolMissing } from "../session.ts";
 import { pageFacts } from "./page-facts.ts";
 import { lookAtAll, regclasses, type Settle } from "./relation-units.ts";
 

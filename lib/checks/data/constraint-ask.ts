@@ -1,8 +1,8 @@
 /** Asks a table whether its constraints hold for every row. */
 
 import { isExpression } from "../failure.ts";
-import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 import {
   brokenRows,
   conflicts,

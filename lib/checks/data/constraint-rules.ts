@@ -1,9 +1,9 @@
 /** Which constraints there are, from the catalogs, in groups that one unit asks. */
 
+import type { Database } from "../../io/database.ts";
 import { HELD_RELATIONS } from "../../manifest/question.ts";
 import { PackedTexts } from "../../packed.ts";
 import type { Edge } from "../edge.ts";
-import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
 import {
   type ExclusionRule,
@@ -77,18 +77,17 @@ export class DescribedTables {
   }
 }
 
-/** In their database; adds to `described`. */
-export async function describeRules(
-  session: Session,
-  tables: readonly Relation[],
-  described: DescribedTables,
-): Promise<void> {
+/** Of those of one database. */
+export async function describeRules(database: Database, tables: readonly Relation[]): Promise<DescribedTables> {
+  const described = new DescribedTables();
+  if (tables.length === 0) return described;
   const byOid = new Map(tables.map((r) => [r.oid, r]));
-  await session.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
+  await database.bytes(`COPY (${DESCRIBE}) TO STDOUT (FORMAT binary)`, (value) => {
     const text = value?.toString() ?? "{}";
     const table = byOid.get((JSON.parse(text) as DescribedRules).relation);
     if (table !== undefined) described.add(table, text);
   });
+  return described;
 }
 
 /** Keys of an integer, which are equal only if all their bytes are. */

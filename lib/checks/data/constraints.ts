@@ -7,18 +7,23 @@ import { HELD, type Outcome } from "../pool.ts";
 import { byPlace, type Relation } from "../relations.ts";
 import { askTable, askTables, isOnePass, type TableAnswer, TIDS, type Violation } from "./constraint-ask.ts";
 import type { Rule } from "./constraint-questions.ts";
-import { canSplit, DescribedTables, describeRules, type Group, groupsOf, provenRules } from "./constraint-rules.ts";
+import {
+  canSplit,
+  type DescribedTables,
+  describeRules,
+  type Group,
+  groupsOf,
+  provenRules,
+} from "./constraint-rules.ts";
 import { distinctIndexes } from "./page-facts.ts";
 import { receiptCovers } from "./receipt-tables.ts";
 import {
-  inEachDatabase,
   inTurns,
   isSmall,
   lookAtAll,
   lookAtParts,
   type Part,
   partsOf,
-  planIn,
   type Settle,
   type Way,
 } from "./relation-units.ts";
@@ -28,14 +33,16 @@ export interface ConstraintsFacts extends FoundFacts {
   constraints: number;
 }
 
-export const constraints: Check<ConstraintsFacts> = {
+export const constraints: Check<ConstraintsFacts, DescribedTables> = {
   id: "constraints",
   claim: "consistency",
   stage: "data",
   levels: ["standard", "full"],
-  async collect(edge) {
+  plan: (database, relations) => describeRules(database, relations.filter(isAsked)),
+  async collect(edge, planned) {
     const tables = (await edge.relations()).filter(isAsked);
-    const rules = new DescribedTables();
+    const isDescribed = (table: Relation) => planned(table.database).has(table);
+    const rulesOf = (table: Relation) => planned(table.database).get(table);
     const tally = new ConstraintTally();
     let sizes: ReadonlyMap<string, number> | undefined;
     /** Asked by foreign keys only. */
@@ -45,7 +52,7 @@ export const constraints: Check<ConstraintsFacts> = {
     };
     const look = async (which: readonly Relation[], distinct: ReadonlySet<string>, settle: Settle<TableAnswer>) => {
       const groupsFor = (table: Relation) =>
-        groupsOf(rules.get(table), table, canSplit(edge), (oid) => bytesOf(table.database, oid), distinct);
+        groupsOf(rulesOf(table), table, canSplit(edge), (oid) => bytesOf(table.database, oid), distinct);
       const nthOf = (relation: Relation, nth: number) => ({ relation, group: groupsFor(relation)[nth] as Group });
       const { small, parts, nothing } = await planTables(which, groupsFor);
       for (const table of nothing) settle(table);
@@ -68,27 +75,24 @@ export const constraints: Check<ConstraintsFacts> = {
         ),
       ]);
     };
-    await inEachDatabase(tables, async (database, its) => {
-      await planIn(edge, database, (session) => describeRules(session, its, rules));
-      const described = its.filter((table) => rules.has(table));
-      for (const table of its) if (!rules.has(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
-      const late = new Set(described.filter((table) => waitsForPages(edge, table)));
-      await Promise.all([
-        look(
-          described.filter((table) => !late.has(table)),
-          new Set(),
-          tally.add,
-        ),
-        ...[...late].map(async (table) => {
-          const distinct = await distinctIndexes(edge, table);
-          const proven = provenRules(rules.get(table), distinct);
-          const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
-          await look([table], distinct, (of, ...outcomes) =>
-            tally.add(of, ...(proven === 0 ? [] : [done]), ...outcomes),
-          );
-        }),
-      ]);
-    });
+    const described = tables.filter(isDescribed);
+    for (const table of tables) {
+      if (!isDescribed(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
+    }
+    const late = new Set(described.filter((table) => waitsForPages(edge, table)));
+    await Promise.all([
+      look(
+        described.filter((table) => !late.has(table)),
+        new Set(),
+        tally.add,
+      ),
+      ...[...late].map(async (table) => {
+        const distinct = await distinctIndexes(edge, table);
+        const proven = provenRules(rulesOf(table), distinct);
+        const done: Outcome<TableAnswer> = { kind: "done", value: { rules: proven, violations: [], unasked: [] } };
+        await look([table], distinct, (of, ...outcomes) => tally.add(of, ...(proven === 0 ? [] : [done]), ...outcomes));
+      }),
+    ]);
     return tally.facts();
   },
   judge: (facts, asked) => judgeConstraints(facts, receiptCovers(asked)),

@@ -4,8 +4,8 @@ import { quoteLiteral } from "../../io/database.ts";
 import type { Check } from "../check.ts";
 import { describeFailure } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
-import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 import {
   type BlockError,
   blocks,

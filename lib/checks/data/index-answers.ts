@@ -9,7 +9,6 @@ import type { Outcome } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
 import { askIndex } from "./index-ask.ts";
 import { type Described, describeIndexes, type IndexAnswer } from "./index-description.ts";
-import { inEachDatabase, planIn } from "./relation-units.ts";
 
 export interface IndexAnswersFacts extends FoundFacts {
   rows: number;
@@ -19,39 +18,37 @@ export interface IndexAnswersFacts extends FoundFacts {
   doubtful: readonly { database: string; index: string; rows: readonly string[] }[];
 }
 
-export const indexAnswers: Check<IndexAnswersFacts> = {
+export const indexAnswers: Check<IndexAnswersFacts, ReadonlyMap<Relation, Described>> = {
   id: "index-answers",
   claim: "consistency",
   stage: "data",
   levels: ["standard", "full"],
-  async collect(edge) {
+  plan: (database, relations) =>
+    describeIndexes(
+      database,
+      relations.filter((relation) => isAsked(relation) && !relation.held),
+    ),
+  async collect(edge, planned) {
     const full = edge.asked.level === "full";
-    const indexes = (await edge.relations()).filter(
-      (r) => r.kind === "i" && r.valid && !r.system && r.populated && r.method !== "btree",
-    );
+    const indexes = (await edge.relations()).filter(isAsked);
     const items: { relation: Relation; outcome: Outcome<IndexAnswer> }[] = [];
-    await inEachDatabase(indexes, async (database, its) => {
-      const described = await planIn(edge, database, (session) =>
-        describeIndexes(
-          session,
-          its.filter((index) => !index.held),
-        ),
-      );
-      const isThere = (index: Relation) => index.held || described.has(index);
-      for (const relation of its.filter((index) => !isThere(index))) {
-        items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
-      }
-      await edge.pool.work(
-        its.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
-        (session, { relation }) =>
-          askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
-        ({ relation }, outcome) => items.push({ relation, outcome }),
-      );
-    });
+    const described = new Map(indexes.map((index) => [index, planned(index.database).get(index)]));
+    const isThere = (index: Relation) => index.held || described.get(index) !== undefined;
+    for (const relation of indexes.filter((index) => !isThere(index))) {
+      items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
+    }
+    await edge.pool.work(
+      indexes.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
+      (session, { relation }) => askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
+      ({ relation }, outcome) => items.push({ relation, outcome }),
+    );
     return summarize(items);
   },
   judge: judgeIndexAnswers,
 };
+
+const isAsked = ({ kind, valid, system, populated, method }: Relation) =>
+  kind === "i" && valid && !system && populated && method !== "btree";
 
 export function summarize(items: readonly { relation: Relation; outcome: Outcome<IndexAnswer> }[]): IndexAnswersFacts {
   const rows = { asked: 0, of: 0, sampled: 0 };

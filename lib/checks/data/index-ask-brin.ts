@@ -2,7 +2,7 @@
 
 import { plural } from "../check.ts";
 import { errorCode } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import {
   CANNOT_USE,
   Clock,

@@ -4,7 +4,7 @@ import { quoteLiteral } from "../../io/database.ts";
 import { hasUnboundedKey } from "../../pages/gist.ts";
 import { enumerate, plural } from "../check.ts";
 import { errorCode, isExpression } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import { askRanges } from "./index-ask-brin.ts";
 import {
   CANNOT_USE,

@@ -1,8 +1,8 @@
 /** What the ways of asking an index share: what is known of it, what asking comes to, and how the planner is brought to use it. */
 
-import { quoteLiteral } from "../../io/database.ts";
-import type { Session } from "../pool.ts";
+import { type Database, quoteLiteral } from "../../io/database.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 import { type AskableIndex, choicesOf, type IndexColumn, PLANS, usesOnly } from "./index-questions.ts";
 
 export interface Described extends AskableIndex {
@@ -76,12 +76,13 @@ export async function choosePlan(
 
 /** All of one database; without those that were dropped meanwhile, or that one cannot ask for. */
 export async function describeIndexes(
-  session: Session,
+  database: Database,
   indexes: readonly Relation[],
 ): Promise<Map<Relation, Described>> {
   const described = new Map<Relation, Described>();
+  if (indexes.length === 0) return described;
   const oids = `{${indexes.map((r) => r.oid).join(",")}}`;
-  const rows = await session.query(DESCRIBE.replace("$oids", quoteLiteral(oids)));
+  const rows = await database.query(DESCRIBE.replace("$oids", quoteLiteral(oids)));
   const byOid = new Map(rows.map((row) => [row.oid, row]));
   for (const relation of indexes) {
     const row = byOid.get(relation.oid);

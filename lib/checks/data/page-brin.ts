@@ -4,7 +4,7 @@ import { readBrinPage } from "../../pages/brin.ts";
 import { headerProblem, isAllZero, isNew, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import { type IndexFile, type PageSource, readBuffers, readFile } from "./page-files.ts";
 import type { PageProblem } from "./page-index.ts";
 

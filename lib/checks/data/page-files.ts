@@ -4,7 +4,7 @@ import { type Database, quoteLiteral } from "../../io/database.ts";
 import { readPart, seesSameFile } from "../../io/local-pages.ts";
 import type { KeyLayout } from "../../pages/keys.ts";
 import { PAGE_SIZE, type Pages, pagesOf } from "../../pages/page.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 
 /** Bytes of one row: small enough to keep the event loop alive, large enough to cost little each. */
 const CHUNK_BLOCKS = 16;

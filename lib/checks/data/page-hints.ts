@@ -11,7 +11,7 @@ import {
 } from "../../pages/heap.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import type { Clog } from "./page-clog.ts";
 import { readBufferPages } from "./page-files.ts";
 import type { PageProblem } from "./page-index.ts";

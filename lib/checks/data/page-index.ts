@@ -6,7 +6,7 @@ import { LineKeys, NO_KEY, type RowKeys } from "../../pages/keys.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import { blockList, type IndexFile, readBufferPages, readBuffers } from "./page-files.ts";
 
 export interface PageProblem {

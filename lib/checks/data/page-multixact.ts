@@ -3,7 +3,7 @@
 import type { Database } from "../../io/database.ts";
 import { xidPrecedes } from "../../pages/clog.ts";
 import { describeFailure, errorCode, isDamage } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 
 /** Those from `oldest` on that come before `next`: rows may name them, and they were written before the rows were. */
 export interface MultiRange {

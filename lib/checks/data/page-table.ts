@@ -8,7 +8,7 @@ import { Neighbours } from "../../pages/neighbours.ts";
 import { isAllZero, type Pages } from "../../pages/page.ts";
 import { enumerate, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
-import type { Session } from "../pool.ts";
+import type { Session } from "../session.ts";
 import { confirmBrin } from "./page-brin.ts";
 import type { Clog } from "./page-clog.ts";
 import {

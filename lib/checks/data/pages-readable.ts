@@ -7,8 +7,8 @@ import { quoteLiteral } from "../../io/database.ts";
 import { type Check, plural } from "../check.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
-import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 import { describeBlockError, isHeap, type Range, rangesOf } from "./heap.ts";
 import { type BlockError, byHalves, lookAtAll, lookAtParts, partsOf, regclasses, type Way } from "./relation-units.ts";
 

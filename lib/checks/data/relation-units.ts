@@ -2,11 +2,11 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import { quoteLiteral, sqlState } from "../../io/database.ts";
-import { inParallel } from "../../parallel.ts";
 import type { Edge } from "../edge.ts";
 import { isAway, isDamage } from "../failure.ts";
-import { type Outcome, type Session, ToolMissing, type Unit } from "../pool.ts";
+import type { Outcome, Unit } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
+import { type Session, ToolMissing } from "../session.ts";
 
 /** Gets each relation once, with the outcomes of all its units; none when it is not there any more. */
 export type Settle<T> = (relation: Relation, ...outcomes: Outcome<T>[]) => void;
@@ -35,30 +35,6 @@ export interface Way<T> {
   always?: boolean;
   /** With few statements, in their order. When it is null or fails, each is looked at by itself. */
   together(session: Session, relations: readonly Relation[]): Promise<readonly T[] | null>;
-}
-
-/** What to look at in a database is found out in the session that does it. Throws whatever keeps it from that. */
-export async function planIn<T>(edge: Edge, database: string, plan: (session: Session) => Promise<T>): Promise<T> {
-  let planned: Outcome<T> | undefined;
-  await edge.pool.work([{ database, relations: [], bytes: 0, rank: 0, plans: true }], plan, (_, outcome) => {
-    planned = outcome;
-  });
-  if (planned?.kind === "done") return planned.value;
-  throw planned?.kind === "failed" ? planned.error : new Error(planned?.why);
-}
-
-/** `look` at those of each database; throws what it threw when all have ended. */
-export async function inEachDatabase(
-  relations: readonly Relation[],
-  look: (database: string, its: readonly Relation[]) => Promise<void>,
-): Promise<void> {
-  const lists = new Map<string, Relation[]>();
-  for (const relation of relations) {
-    const list = lists.get(relation.database) ?? [];
-    list.push(relation);
-    lists.set(relation.database, list);
-  }
-  await inParallel([...lists], lists.size, ([database, its]) => look(database, its));
 }
 
 /** Every relation in a unit of the pool, small ones together. */

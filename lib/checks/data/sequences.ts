@@ -1,12 +1,11 @@
 /** Sequences are in a possible state, and not behind the columns that they number. */
 
-import { quoteLiteral } from "../../io/database.ts";
+import { type Database, quoteLiteral } from "../../io/database.ts";
 import { type Check, enumerate, type Judgement, plural } from "../check.ts";
 import { describeFailure, isDamage } from "../failure.ts";
 import { type Finding, type FoundFacts, judgeFindings, type NotCovered, Tally } from "../findings.ts";
-import { HELD, type Outcome, type Session } from "../pool.ts";
+import { HELD, type Outcome } from "../pool.ts";
 import { type Relation, unitOf } from "../relations.ts";
-import { inEachDatabase, planIn } from "./relation-units.ts";
 
 export interface SequenceState {
   /** Of the sequence's relation; one in a sound one. */
@@ -39,53 +38,53 @@ export interface SequencesFacts extends FoundFacts {
   behind: { database: string; sequence: string; value: string; column: string; furthest: string }[];
 }
 
-export const sequences: Check<SequencesFacts> = {
+export const sequences: Check<SequencesFacts, ReadonlyMap<Relation, UsedColumn[]>> = {
   id: "sequences",
   claim: "consistency",
   stage: "data",
   levels: ["standard", "full"],
-  async collect(edge) {
+  plan: (database, relations) => readUsedColumns(database, relations.filter(isSequence)),
+  async collect(edge, planned) {
     const relations = await edge.relations();
     const held = new Set(relations.filter((r) => r.held).map((r) => `${r.database} ${r.name}`));
     const tally = new SequenceTally();
-    await inEachDatabase(relations.filter(isSequence), async (database, its) => {
-      const columns = await planIn(edge, database, (session) => readUsedColumns(session, its));
-      await edge.pool.work(
-        its.map((relation) => ({ ...unitOf(relation), relation })),
-        async (session, { relation }): Promise<SequenceAnswer> => {
-          const answer: SequenceAnswer = { state: null, columns: [], left: [] };
-          // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
-          for (const used of columns.get(relation) ?? []) {
-            if (held.has(`${relation.database} ${used.table}`)) {
-              answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
-              continue;
-            }
-            try {
-              const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
-              answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
-            } catch (error) {
-              // Damage of the table is found by the checks of tables, and their message says more.
-              if (!isDamage(error)) throw error;
-              answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
-            }
+    const all = relations.filter(isSequence);
+    const columns = new Map(all.map((sequence) => [sequence, planned(sequence.database).get(sequence)]));
+    await edge.pool.work(
+      all.map((relation) => ({ ...unitOf(relation), relation })),
+      async (session, { relation }): Promise<SequenceAnswer> => {
+        const answer: SequenceAnswer = { state: null, columns: [], left: [] };
+        // Before the sequence: it goes on while somebody works with the instance, and rows only follow it.
+        for (const used of columns.get(relation) ?? []) {
+          if (held.has(`${relation.database} ${used.table}`)) {
+            answer.left.push({ column: `${used.table}.${used.column}`, why: HELD });
+            continue;
           }
-          const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
-          if (row !== undefined) {
-            answer.state = {
-              rows: Number(row.rows),
-              last: row.last ?? null,
-              called: row.called === "true",
-              min: row.min ?? "",
-              max: row.max ?? "",
-              increment: row.increment ?? "1",
-              cycle: row.cycle === "true",
-            };
+          try {
+            const [row] = await session.query<{ furthest: string | null }>(furthestOf(used));
+            answer.columns.push({ table: used.table, column: used.column, furthest: row?.furthest ?? null });
+          } catch (error) {
+            // Damage of the table is found by the checks of tables, and their message says more.
+            if (!isDamage(error)) throw error;
+            answer.left.push({ column: `${used.table}.${used.column}`, why: describeFailure(error).message });
           }
-          return answer;
-        },
-        ({ relation }, outcome) => tally.add(relation, outcome),
-      );
-    });
+        }
+        const [row] = await session.query<Record<string, string | null>>(stateOf(relation));
+        if (row !== undefined) {
+          answer.state = {
+            rows: Number(row.rows),
+            last: row.last ?? null,
+            called: row.called === "true",
+            min: row.min ?? "",
+            max: row.max ?? "",
+            increment: row.increment ?? "1",
+            cycle: row.cycle === "true",
+          };
+        }
+        return answer;
+      },
+      ({ relation }, outcome) => tally.add(relation, outcome),
+    );
     return tally.facts();
   },
   judge: judgeSequences,
@@ -94,10 +93,11 @@ export const sequences: Check<SequencesFacts> = {
 const isSequence = ({ kind }: Relation) => kind === "S";
 
 /** All of one database. */
-async function readUsedColumns(session: Session, its: readonly Relation[]): Promise<Map<Relation, UsedColumn[]>> {
+async function readUsedColumns(database: Database, its: readonly Relation[]): Promise<Map<Relation, UsedColumn[]>> {
   const byOid = new Map(its.map((r) => [r.oid, r]));
   const columns = new Map<Relation, UsedColumn[]>();
-  for (const { oid, ...row } of await session.query<Record<keyof UsedColumn | "oid", string>>(USED)) {
+  if (its.length === 0) return columns;
+  for (const { oid, ...row } of await database.query<Record<keyof UsedColumn | "oid", string>>(USED)) {
     const sequence = byOid.get(oid);
     if (sequence !== undefined) columns.set(sequence, [...(columns.get(sequence) ?? []), row]);
   }

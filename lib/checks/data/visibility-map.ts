@@ -3,8 +3,8 @@
 import { quoteLiteral } from "../../io/database.ts";
 import { type Check, plural } from "../check.ts";
 import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
-import type { Session } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 import { isHeap } from "./heap.ts";
 import { blocks, lookAtAll, regclasses, type Way } from "./relation-units.ts";
 

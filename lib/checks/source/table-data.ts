@@ -20,8 +20,9 @@ import { type Check, plural } from "../check.ts";
 import { inTurns, isSmall, lookAtAll, lookAtParts, type Part, partsOf, type Way } from "../data/relation-units.ts";
 import { type Edge, MAINTENANCE_DATABASE } from "../edge.ts";
 import { type Finding, type FoundFacts, judgeFindings, Tally } from "../findings.ts";
-import type { Outcome, Session } from "../pool.ts";
+import type { Outcome } from "../pool.ts";
 import type { Relation } from "../relations.ts";
+import type { Session } from "../session.ts";
 
 /** What a unit read of its table. */
 export interface Read {

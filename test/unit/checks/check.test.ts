@@ -4,6 +4,7 @@ import type { Edge } from "../../../lib/checks/edge.ts";
 import { describeFailure, isAway, isDamage } from "../../../lib/checks/failure.ts";
 import { CHECKS } from "../../../lib/checks/index.ts";
 import { RestoreError } from "../../../lib/errors.ts";
+import type { Database } from "../../../lib/io/database.ts";
 import { inParallel } from "../../../lib/parallel.ts";
 import { asked } from "./asked.ts";
 
@@ -14,7 +15,7 @@ function edgeWith(signal: AbortSignal = never): Edge {
     signal,
     failures: [],
     forgetManifestAnswers: () => {},
-    lookAhead: () => {},
+    lookAhead: (plan: Parameters<Edge["lookAhead"]>[0]) => plan("app", {} as Database, []),
     forCheck: (s: AbortSignal) => ({ ...edge, signal: s }),
   } as unknown as Edge;
   return edge;
@@ -59,6 +60,29 @@ describe("running checks", () => {
       ["skipped", "not part of level standard"],
       ["skipped", "no receipt"],
     ]);
+  });
+
+  test("what a check plans is what it collects by; one that is not asked for is not planned", async () => {
+    const results = await run([
+      check("a", {
+        stage: "data",
+        plan: async () => "tables",
+        collect: async (_, planned) => ({ seen: planned("app") }),
+      }),
+      check("deep", { stage: "data", levels: ["full"], plan: () => Promise.reject(new Error("must not be planned")) }),
+      check("b", {
+        stage: "data",
+        plan: () => Promise.reject(databaseError("XX001", "invalid page")),
+        collect: async (_, planned) => planned("app"),
+      }),
+    ]);
+    expect(results.map((r) => [r.id, r.status])).toEqual([
+      ["a", "pass"],
+      ["deep", "skipped"],
+      ["b", "fail"],
+    ]);
+    expect(results[0]?.facts).toEqual({ seen: "tables" });
+    expect(results[2]?.summary).toContain("stopped by damage: invalid page");
   });
 
   test("an exception while collecting is unverified, with SQLSTATE and object", async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { inRange, lostMultis } from "../../../lib/checks/data/page-multixact.ts";
-import type { Session } from "../../../lib/checks/pool.ts";
+import type { Session } from "../../../lib/checks/session.ts";
 
 const range = { oldest: 1, next: 5000 };
 

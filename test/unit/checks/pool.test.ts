@@ -1,15 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { inEachDatabase, planIn } from "../../../lib/checks/data/relation-units.ts";
-import type { Edge } from "../../../lib/checks/edge.ts";
-import {
-  type Outcome,
-  Pool,
-  type PoolOptions,
-  type Session,
-  ToolMissing,
-  type Unit,
-} from "../../../lib/checks/pool.ts";
+import { type Outcome, Pool, type PoolOptions, type Unit } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
+import { type Session, ToolMissing } from "../../../lib/checks/session.ts";
 import type { Database } from "../../../lib/io/database.ts";
 
 const never = new AbortController().signal;
@@ -82,58 +74,6 @@ describe("the order of units", () => {
     await order(poolWith({ open }), [unit("1", { bytes: 3 }), unit("2", { database: "b", bytes: 2 }), unit("3")]);
     expect(opened).toEqual(["a", "b"]);
   });
-});
-
-test("what is planned in a database is done in the same session, whoever waits elsewhere", async () => {
-  const { opened, open } = server();
-  const pool = poolWith({ open });
-  const edge = { pool } as unknown as Edge;
-  const seen: string[] = [];
-  const databases = ["a", "b", "c"];
-  await inEachDatabase(
-    databases.map((database) => ({ database }) as Relation),
-    async (database) => {
-      const planned = await planIn(edge, database, async () => `of ${database}`);
-      for (let i = 0; i < 20; i++) await Promise.resolve();
-      await run(pool, unit(planned, { database }), async () => void seen.push(planned));
-    },
-  );
-  expect(seen).toEqual(["of a", "of b", "of c"]);
-  expect(opened).toEqual(databases);
-});
-
-test("plans come before all others, and are made however little time is left", async () => {
-  const pool = poolWith({ budgetMs: 0 });
-  const edge = { pool } as unknown as Edge;
-  const seen: string[] = [];
-  const [must, , late] = await Promise.all([
-    run(pool, unit("must", { always: true }), async () => {
-      seen.push("must");
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }),
-    planIn(edge, "a", async () => seen.push("plan")),
-    run(pool, unit("late"), async () => seen.push("late")),
-    planIn(edge, "b", async () => seen.push("plan of b")),
-  ]);
-  expect(seen).toEqual(["plan", "must", "plan of b"]);
-  expect([must.kind, late.kind]).toEqual(["done", "left-out"]);
-});
-
-test("a plan that fails is what the whole look fails with, when the others have ended", async () => {
-  const { open } = server((sql, database) => {
-    if (sql.includes("catalog") && database === "a") throw failure("XX001", "damaged");
-  });
-  const edge = { pool: poolWith({ open }) } as unknown as Edge;
-  const seen: string[] = [];
-  const looks = inEachDatabase(
-    ["a", "b"].map((database) => ({ database }) as Relation),
-    async (database) => {
-      await planIn(edge, database, (session) => session.query("SELECT FROM catalog"));
-      seen.push(database);
-    },
-  );
-  await expect(looks).rejects.toMatchObject({ code: "XX001" });
-  expect(seen).toEqual(["b"]);
 });
 
 test("no more sessions than jobs, and a late unit does not wait behind a busy one", async () => {

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { lookAtAll } from "../../../lib/checks/data/relation-units.ts";
 import type { Edge } from "../../../lib/checks/edge.ts";
-import type { Session, Unit } from "../../../lib/checks/pool.ts";
+import type { Unit } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
+import type { Session } from "../../../lib/checks/session.ts";
 
 const session = {} as Session;
 const edge = {

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
-import { objectKey } from "../../../lib/checks/pool.ts";
-import { type Relation, rankRelations } from "../../../lib/checks/relations.ts";
+import { objectKey, type Relation, rankRelations } from "../../../lib/checks/relations.ts";
 import { coverageOf, ledgerOf } from "../../../lib/verify/coverage.ts";
 
 const relation = (name: string, change: Partial<Relation> = {}): Relation => ({
@@ -71,7 +70,6 @@ test("never proven goes before proven long ago before proven lately, and of thos
   const ranked = rankRelations(
     [relation("lately"), relation("long-ago"), relation("quiet", { changedAt: 10 }), busy, index("busy_pkey", busy)],
     { [key("lately")]: "2026-11-22", [key("long-ago")]: "2026-11-01" },
-    (r) => key(r.name),
   );
   const order = [...ranked].sort((a, b) => a.rank - b.rank).map((r) => r.name);
   expect(order).toEqual(["busy", "busy_pkey", "quiet", "long-ago", "lately"]);
