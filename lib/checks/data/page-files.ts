@@ -34,6 +34,7 @@ export interface TableFiles {
 
 /** By table; without those that are gone, or are not stored in files of their own. */
 export async function readTableFiles(session: Session, tables: readonly string[]): Promise<Map<string, TableFiles>> {
+  const oids = `{${tables.join(",")}}`;
   const rows = await session.query<Record<string, string | null>>(
     `SELECT c.oid::text, coalesce(i.indrelid, c.oid)::text AS table, format('%I.%I', n.nspname, c.relname) AS name, a.amname AS method,
             pg_relation_filepath(c.oid) AS path, pg_relation_size(c.oid)::text AS bytes,
@@ -44,12 +45,13 @@ export async function readTableFiles(session: Session, tables: readonly string[]
               'index', (SELECT json_agg(json_build_array(i.indkey[attnum - 1], attlen) ORDER BY attnum) FROM pg_attribute
                          WHERE attrelid = c.oid AND attnum > 0)) END::text AS keys,
             (NOT coalesce(t.attnotnull, false))::text AS nullable
-       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS a ON a.oid = c.relam
+       FROM (SELECT unnest('${oids}'::oid[]) AS oid UNION
+             SELECT indexrelid FROM pg_index
+              WHERE indrelid = ANY ('${oids}'::oid[]) AND indisvalid AND indisready AND indislive) AS wanted
+       JOIN pg_class AS c USING (oid) JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS a ON a.oid = c.relam
        LEFT JOIN pg_index AS i ON i.indexrelid = c.oid
        LEFT JOIN pg_attribute AS t ON t.attrelid = i.indrelid AND t.attnum = i.indkey[0]
-      WHERE c.oid = ANY ('{${tables.join(",")}}')
-         OR i.indrelid = ANY ('{${tables.join(",")}}')
-            AND i.indisvalid AND i.indisready AND i.indislive AND c.relkind = 'i'
+      WHERE i.indexrelid IS NULL OR c.relkind = 'i'
       ORDER BY i.indexrelid IS NOT NULL, c.oid`,
   );
   const blocks = (row: Record<string, string | null>) => Math.floor(Number(row.bytes) / PAGE_SIZE);
