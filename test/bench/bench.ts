@@ -105,6 +105,10 @@ async function main(): Promise<number> {
         join(EVIDENCE, `${one.name}.json`),
         `${JSON.stringify({ at: new Date().toISOString(), machine, ...result }, null, 2)}\n`,
       );
+    } catch (error) {
+      if (stop.signal.aborted) throw error;
+      asItShouldBe = false;
+      console.log(`## ${one.title}\n\nNOT measured: ${error instanceof Error ? error.message : error}\n`);
     } finally {
       await lab.close();
     }
