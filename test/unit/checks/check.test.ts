@@ -11,11 +11,15 @@ import { asked } from "./asked.ts";
 const never = new AbortController().signal;
 
 function edgeWith(signal: AbortSignal = never): Edge {
+  let looked = Promise.resolve();
   const edge = {
     signal,
     failures: [],
     forgetManifestAnswers: () => {},
-    lookAhead: (plan: Parameters<Edge["lookAhead"]>[0]) => plan("app", {} as Database, []),
+    lookAhead: (plan: Parameters<Edge["lookAhead"]>[0]) => {
+      looked = plan("app", {} as Database, []);
+    },
+    relations: () => looked,
     forCheck: (s: AbortSignal) => ({ ...edge, signal: s }),
   } as unknown as Edge;
   return edge;
@@ -67,13 +71,13 @@ describe("running checks", () => {
       check("a", {
         stage: "data",
         plan: async () => "tables",
-        collect: async (_, planned) => ({ seen: planned("app") }),
+        collect: (edge, planned) => edge.relations().then(() => ({ seen: planned("app") })),
       }),
       check("deep", { stage: "data", levels: ["full"], plan: () => Promise.reject(new Error("must not be planned")) }),
       check("b", {
         stage: "data",
         plan: () => Promise.reject(databaseError("XX001", "invalid page")),
-        collect: async (_, planned) => planned("app"),
+        collect: (edge, planned) => edge.relations().then(() => planned("app")),
       }),
     ]);
     expect(results.map((r) => [r.id, r.status])).toEqual([
