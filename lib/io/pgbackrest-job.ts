@@ -62,10 +62,20 @@ const WORKERS_LIMIT_MS = 10_000;
  * pgBackRest's worker processes copy on for a moment after their main process was ended, and the next backup would write to
  * the same files. They carry its number: `--exec-id=968-dffe02e8` (2.45).
  */
-export async function waitForWorkers(pid: number, limitMs = WORKERS_LIMIT_MS): Promise<void> {
+export const waitForWorkers = (pid: number, limitMs = WORKERS_LIMIT_MS): Promise<void> =>
+  waitFor((argument) => argument.startsWith(`--exec-id=${pid}-`), limitMs);
+
+/**
+ * Ends whatever pgBackRest still does with this data directory. A worker whose main process was ended while it copied a file
+ * sleeps for 15 s (`job-retry-interval`) and then copies it once more, into whatever has that name by then (2.45).
+ */
+export const endWorkOn = (datadir: string): Promise<void> =>
+  waitFor((argument) => argument === `--pg1-path=${datadir}`, 0);
+
+async function waitFor(isTheirs: (argument: string) => boolean, limitMs: number): Promise<void> {
   const end = performance.now() + limitMs;
   for (;;) {
-    const workers = await workersOf(pid);
+    const workers = await processesWith(isTheirs);
     if (workers.length === 0) return;
     if (performance.now() > end) {
       await Promise.all(workers.map((worker) => terminate(worker, "SIGKILL", 5000)));
@@ -75,12 +85,8 @@ export async function waitForWorkers(pid: number, limitMs = WORKERS_LIMIT_MS): P
   }
 }
 
-async function workersOf(pid: number): Promise<number[]> {
+async function processesWith(isTheirs: (argument: string) => boolean): Promise<number[]> {
   const candidates = (await allProcesses()).filter(({ comm, state }) => comm === "pgbackrest" && state !== "Z");
-  const isWorker = await Promise.all(
-    candidates.map(async (one) =>
-      (await commandLine(one.pid)).some((argument) => argument.startsWith(`--exec-id=${pid}-`)),
-    ),
-  );
-  return candidates.filter((one, index) => isWorker[index] && one.pid !== pid).map((one) => one.pid);
+  const isWorker = await Promise.all(candidates.map(async (one) => (await commandLine(one.pid)).some(isTheirs)));
+  return candidates.filter((_, index) => isWorker[index]).map((one) => one.pid);
 }

@@ -3,6 +3,7 @@
 import { dirname } from "node:path";
 import { RestoreError } from "../errors.ts";
 import { emptyTree, exists, removeIfEmpty, removeTree } from "../io/files.ts";
+import { endWorkOn } from "../io/pgbackrest-job.ts";
 import { livePostmaster, terminate } from "../io/processes.ts";
 import type { Log } from "../log.ts";
 import { describeTarget, type Target } from "../postgres/target.ts";
@@ -65,6 +66,7 @@ export async function removeLeftovers(paths: Paths, linked: readonly string[], l
 
 /** The unfinished restore and its tablespaces and links, which were empty or absent before it. */
 export async function removeRestore(paths: Paths, linked: readonly string[]): Promise<void> {
+  await endWorkOn(paths.restoring);
   await removeTree(paths.restoring);
   await removeTree(paths.walAhead);
   for (const path of linked) {

@@ -578,6 +578,27 @@ describe("whatever the moment, the data directory is absent or complete", () => 
     },
   );
 
+  test("a worker of pgBackRest that an ended attempt left does not write into the next one", async () => {
+    const worker = ["pgbackrest", `--config=${lab().source.pgbackrestConfig}`, `--stanza=${lab().source.stanza}`]
+      .concat(`--pg1-path=${datadir}.restoring`, "--exec-id=1-00000000", "--process=1", "--remote-type=repo")
+      .concat("--log-level-console=off", "--log-level-file=off", "restore:local");
+    // Its own main process would keep its stdin open.
+    const stdin = lab().path(`stdin-${count}`);
+    const start = `mkfifo ${stdin} && exec 3<>${stdin} && exec ${worker.join(" ")} <&3`;
+    const left = lab().startService("left", "sh", ["-c", start]);
+    const workers = () =>
+      lab()
+        .processes()
+        .filter((p) => p.command.startsWith(worker.join(" ")));
+    try {
+      await waitFor("the worker", () => workers().length === 1, 10_000);
+      expect((await bootstrap([...common(), "--target-type=latest"])).exitCode).toBe(0);
+      expect(workers()).toEqual([]);
+    } finally {
+      await left.stop("SIGKILL");
+    }
+  });
+
   test.each(["restore", "recovery"])(
     "SIGKILL in %s: no orphan goes on, and the next try cleans up and succeeds",
     async (phase) => {
