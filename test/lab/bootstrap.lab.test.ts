@@ -592,7 +592,8 @@ describe("whatever the moment, the data directory is absent or complete", () => 
         .filter((p) => p.command.startsWith(worker.join(" ")));
     try {
       await waitFor("the worker", () => workers().length === 1, 10_000);
-      expect((await bootstrap([...common(), "--target-type=latest"])).exitCode).toBe(0);
+      const result = await bootstrap([...common(), "--target-type=latest", `--set=${lab().first}`]);
+      expect(result).toMatchObject({ exitCode: 0 });
       expect(workers()).toEqual([]);
     } finally {
       await left.stop("SIGKILL");
@@ -610,7 +611,8 @@ describe("whatever the moment, the data directory is absent or complete", () => 
         lab()
           .processes()
           .filter((p) => !isSource(p));
-      await waitFor("the children to end", () => ours().length === 0, 20_000);
+      // A worker of pgBackRest may sleep for 15 s first (job-retry-interval).
+      await waitFor("the children to end", () => ours().length === 0, 40_000);
       expect(existsSync(datadir)).toBe(false);
       expect(report()).toMatchObject({ verdict: "error", finished_at: null });
       expect((await bootstrap(args)).exitCode).toBe(0);
