@@ -80,6 +80,8 @@ const SESSION = {
   DateStyle: "ISO, YMD",
   default_transaction_read_only: "on",
   synchronous_commit: "local",
+  // Whatever the catalogs tell of a relation may wait for somebody's lock on it.
+  lock_timeout: "30s",
   // What is asked here is asked once: compiling it takes longer than it saves.
   jit: "off",
 };
@@ -89,7 +91,6 @@ const POOL_SESSION = {
   ...SESSION,
   max_parallel_workers_per_gather: "0",
   idle_in_transaction_session_timeout: "0",
-  lock_timeout: "30s",
   row_security: "off",
 };
 

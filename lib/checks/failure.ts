@@ -51,6 +51,7 @@ function hintOf(error: unknown): string | undefined {
   if (code === "42501") return "connect as a superuser of the restored instance";
   if (code?.startsWith("28")) return "the instance refused the role: see its pg_hba.conf, PGPASSFILE and --superuser";
   if (code === "53300") return "no connection was left: lower --jobs or raise max_connections";
+  if (code === "55P03") return "somebody held a lock on it for as long: see pg_locks, and repeat it when nobody does";
   if (code === "57014") return "the statement was cancelled or took too long: raise --check-timeout";
   if (isAway(error)) return AWAY_HINT;
   return undefined;

@@ -268,6 +268,20 @@ describe("consistency", () => {
     expect(exitCode).toBe(20);
     expect(check("manifest").summary).toMatch(/differ from the source: app: /);
   });
+
+  test("the constraints of a table that an extension keeps in pg_catalog must hold too", async () => {
+    const { check } = await spoilt(
+      "SET allow_system_table_mods = on; CREATE TABLE pg_catalog.kept AS SELECT NULL::int AS n; " +
+        "UPDATE pg_attribute SET attnotnull = true WHERE attrelid = 'pg_catalog.kept'::regclass AND attname = 'n'",
+      "SET allow_system_table_mods = on; DROP TABLE pg_catalog.kept",
+      () => verify("--level=standard"),
+      APP_DATABASE,
+    );
+    expect(check("constraints")).toMatchObject({
+      status: "fail",
+      summary: expect.stringContaining("1 row with NULL in the NOT NULL column n"),
+    });
+  });
 });
 
 describe("safety", () => {

@@ -1,7 +1,7 @@
 /** Which constraints there are, from the catalogs, in groups that one unit asks. */
 
 import type { Database } from "../../io/database.ts";
-import { HELD_RELATIONS } from "../../manifest/question.ts";
+import { FIRST_NORMAL_OID, HELD_RELATIONS } from "../../manifest/question.ts";
 import { PackedTexts } from "../../packed.ts";
 import type { Edge } from "../edge.ts";
 import type { Relation } from "../relations.ts";
@@ -136,8 +136,9 @@ export const canSplit = ({ serverVersion }: Pick<Edge, "serverVersion">) => serv
 const DESCRIBE = `
 WITH RECURSIVE tables AS (
   SELECT c.oid, c.relispartition, c.relallvisible >= 0.8 * greatest(c.relpages, 1) AS all_visible FROM pg_class AS c
-   WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.relnamespace <> 'pg_catalog'::regnamespace
-     AND c.relnamespace <> 'pg_toast'::regnamespace AND c.oid NOT IN (${HELD_RELATIONS})),
+   WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.oid NOT IN (${HELD_RELATIONS})
+     -- An extension may have tables of its own there.
+     AND (c.oid >= ${FIRST_NORMAL_OID} OR c.relnamespace <> 'pg_catalog'::regnamespace)),
 -- From PostgreSQL 18 on a column may be NOT NULL for new rows only.
 not_null AS NOT MATERIALIZED (
   SELECT a.attrelid, a.attnum, a.attname FROM pg_attribute AS a

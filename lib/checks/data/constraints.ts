@@ -77,7 +77,8 @@ export const constraints: Check<ConstraintsFacts, DescribedTables> = {
     };
     const described = tables.filter(isDescribed);
     for (const table of tables) {
-      if (!isDescribed(table) && table.held) tally.add(table, { kind: "left-out", why: HELD });
+      if (isDescribed(table)) continue;
+      tally.add(table, { kind: "left-out", why: table.held ? HELD : "it was dropped or locked meanwhile" });
     }
     const late = new Set(described.filter((table) => waitsForPages(edge, table)));
     await Promise.all([

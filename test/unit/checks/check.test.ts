@@ -229,6 +229,11 @@ describe("failures", () => {
   test("a hint for a server that went away names Patroni's retry_timeout", () => {
     expect(describeFailure(databaseError("57P01", "terminating connection")).hint).toMatch(/retry_timeout/);
   });
+  test("a lock that was not to be had is neither damage nor absence, and the hint names where to look", () => {
+    const error = databaseError("55P03", "canceling statement due to lock timeout");
+    expect([isDamage(error), isAway(error)]).toEqual([false, false]);
+    expect(describeFailure(error).hint).toMatch(/pg_locks/);
+  });
 });
 
 test("long lists are cut with the number of the rest", () => {

@@ -7,10 +7,11 @@ import {
   rowsPass,
   type UniqueRule,
 } from "../../../lib/checks/data/constraint-questions.ts";
-import { groupRules } from "../../../lib/checks/data/constraint-rules.ts";
-import { ConstraintTally, judgeConstraints } from "../../../lib/checks/data/constraints.ts";
+import { DescribedTables, groupRules } from "../../../lib/checks/data/constraint-rules.ts";
+import { ConstraintTally, constraints, judgeConstraints } from "../../../lib/checks/data/constraints.ts";
 import { receiptCovers } from "../../../lib/checks/data/receipt-tables.ts";
-import type { Outcome } from "../../../lib/checks/pool.ts";
+import type { Edge } from "../../../lib/checks/edge.ts";
+import { HELD, type Outcome } from "../../../lib/checks/pool.ts";
 import type { Relation } from "../../../lib/checks/relations.ts";
 import type { Receipt } from "../../../lib/mark/receipt.ts";
 
@@ -52,6 +53,21 @@ describe("judgement", () => {
     const judged = judgeConstraints(factsOf({ kind: "done", value }));
     expect(judged.facts).toMatchObject({ not_covered_relations: 1 });
   });
+});
+
+test("a table of which nothing was told when its constraints were asked for is not covered", async () => {
+  const table = { ...relation, kind: "r", system: false, populated: true };
+  const tables = [
+    { ...table, name: "public.held", held: true },
+    { ...table, name: "public.gone", held: false },
+  ] as Relation[];
+  const edge = { relations: async () => tables, pool: { work: async () => {} } } as unknown as Edge;
+  const { coverage, notCovered } = await constraints.collect(edge, () => new DescribedTables());
+  expect(coverage).toMatchObject({ relations: 0, of_relations: 2 });
+  expect(notCovered).toMatchObject([
+    { object: "public.held", why: HELD },
+    { object: "public.gone", why: "it was dropped or locked meanwhile" },
+  ]);
 });
 
 describe("statements", () => {
