@@ -72,7 +72,8 @@ function shared<T>(name: string, make: (lab: Lab) => Promise<T>): Promise<T> {
 async function main(): Promise<number> {
   const chosen = CASES.filter(({ name }) => values.only.length === 0 || values.only.includes(name));
   const unknown = values.only.find((name) => !CASES.some((one) => one.name === name));
-  if (unknown !== undefined) throw new Error(`there is no benchmark "${unknown}"`);
+  if (unknown !== undefined)
+    throw new Error(`there is no benchmark "${unknown}"; there are ${CASES.map(({ name }) => name).join(", ")}`);
   await mkdir(EVIDENCE, { recursive: true });
   const machine = await describeMachine();
   console.log(`${machine}\n`);
