@@ -32,14 +32,14 @@ export const indexAnswers: Check<IndexAnswersFacts, ReadonlyMap<Relation, Descri
     const full = edge.asked.level === "full";
     const indexes = (await edge.relations()).filter(isAsked);
     const items: { relation: Relation; outcome: Outcome<IndexAnswer> }[] = [];
-    const described = new Map(indexes.map((index) => [index, planned(index.database).get(index)]));
-    const isThere = (index: Relation) => index.held || described.get(index) !== undefined;
+    const describedOf = (index: Relation) => planned(index.database).get(index);
+    const isThere = (index: Relation) => index.held || describedOf(index) !== undefined;
     for (const relation of indexes.filter((index) => !isThere(index))) {
       items.push({ relation, outcome: { kind: "left-out", why: "it was dropped meanwhile" } });
     }
     await edge.pool.work(
       indexes.filter(isThere).map((relation) => ({ ...unitOf(relation), relation })),
-      (session, { relation }) => askIndex(session, described.get(relation) as Described, full, edge.statementTimeoutMs),
+      (session, { relation }) => askIndex(session, describedOf(relation) as Described, full, edge.statementTimeoutMs),
       ({ relation }, outcome) => items.push({ relation, outcome }),
     );
     return summarize(items);
