@@ -61,6 +61,14 @@ export interface PreflightContext {
   /** Private, for pgBackRest's lock and spool. */
   workDir: string;
   signal: AbortSignal;
+  /** What was read already: the receipt of very many objects takes as much memory as all else. */
+  request?: Request;
+}
+
+/** What was asked for. */
+export interface Request {
+  receipt: Receipt | undefined;
+  target: Target;
 }
 
 /** The same without throwing what it finds: `found` is missing when a problem leaves nothing to plan with. */
@@ -68,7 +76,7 @@ export async function examine(
   settings: PlanSettings,
   context: PreflightContext,
 ): Promise<{ problems: Problem[]; found?: Preflight }> {
-  const { receipt, target } = await readRequest(settings);
+  const { receipt, target } = context.request ?? (await readRequest(settings));
   const datadir = settings.datadir as string;
   const stanza = settings.stanza as string;
   const pgbackrest: PgBackRest = { config: settings.pgbackrestConfig, stanza, workDir: context.workDir };
@@ -164,8 +172,8 @@ export async function examine(
   return { problems, found };
 }
 
-/** What was asked for: SETTINGS_INVALID where the words themselves are wrong. */
-export async function readRequest(settings: PlanSettings): Promise<{ receipt: Receipt | undefined; target: Target }> {
+/** Throws SETTINGS_INVALID where the words themselves are wrong. */
+export async function readRequest(settings: PlanSettings): Promise<Request> {
   const problems: Problem[] = [];
   for (const name of ["datadir", "stanza"] as const) {
     if (settings[name] === undefined) {
