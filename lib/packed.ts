@@ -17,8 +17,12 @@ export class Packed<T> {
   }
 
   static ofJson<T>(json: Buffer): Packed<T> {
-    // A copy, because what zlib gives is the beginning of a larger piece of memory.
-    return new Packed<T>(Buffer.from(deflateRawSync(json, OPTIONS)));
+    const packed = deflateRawSync(json, OPTIONS);
+    // A copy, because what zlib gives is the beginning of a larger piece of memory; and in memory of its own, because a part of
+    // Node's pool keeps all 8 kB of it, with whatever was there for a moment.
+    const own = Buffer.allocUnsafeSlow(packed.length);
+    packed.copy(own);
+    return new Packed<T>(own);
   }
 
   /** Made anew each time. */

@@ -8,6 +8,11 @@ test("a value comes out as it went in, as often as it is asked for", () => {
   expect(packed.read()).toEqual(value);
 });
 
+test("a small one keeps no memory but its own: Node's pool would stay with whatever else was in it", () => {
+  const { bytes } = Packed.of(["few"]) as unknown as { bytes: Buffer };
+  expect(bytes.buffer.byteLength).toBe(bytes.length);
+});
+
 describe("rows by name", () => {
   const rows = (count: number) =>
     Array.from({ length: count }, (_, n): [string | null, string] => [
