@@ -108,7 +108,7 @@ class Bootstrap {
     const mayReport = this.settings.report !== undefined || (await list(this.paths.datadir)).length === 0;
     try {
       const found = await this.phase("preflight", () =>
-        preflight(this.settings, { workDir: this.workDir, signal: this.signal, request }),
+        preflight(this.settings, request, { workDir: this.workDir, signal: this.signal }),
       );
       this.report.backup = found.plan.backup;
       this.report.versions.pgbackrest = found.plan.pgbackrestVersion;

@@ -50,9 +50,13 @@ export interface Preflight {
   receipt: Receipt | undefined;
 }
 
-/** Throws SETTINGS_INVALID or PREFLIGHT_FAILED with all problems at once. Changes nothing. */
-export async function preflight(settings: PlanSettings, context: PreflightContext): Promise<Preflight> {
-  const { problems, found } = await examine(settings, context);
+/** Throws PREFLIGHT_FAILED with all problems at once. Changes nothing. */
+export async function preflight(
+  settings: PlanSettings,
+  request: RestoreRequest,
+  context: PreflightContext,
+): Promise<Preflight> {
+  const { problems, found } = await examine(settings, request, context);
   if (found === undefined || problems.length > 0) throw combineProblems("PREFLIGHT_FAILED", problems);
   return found;
 }
@@ -61,12 +65,10 @@ export interface PreflightContext {
   /** Private, for pgBackRest's lock and spool. */
   workDir: string;
   signal: AbortSignal;
-  /** What was read already: the receipt of very many objects takes as much memory as all else. */
-  request?: Request;
 }
 
-/** What was asked for. */
-export interface Request {
+/** What was asked for. Read once: the receipt of very many objects takes as much memory as all else. */
+export interface RestoreRequest {
   receipt: Receipt | undefined;
   target: Target;
 }
@@ -74,9 +76,9 @@ export interface Request {
 /** The same without throwing what it finds: `found` is missing when a problem leaves nothing to plan with. */
 export async function examine(
   settings: PlanSettings,
+  { receipt, target }: RestoreRequest,
   context: PreflightContext,
 ): Promise<{ problems: Problem[]; found?: Preflight }> {
-  const { receipt, target } = context.request ?? (await readRequest(settings));
   const datadir = settings.datadir as string;
   const stanza = settings.stanza as string;
   const pgbackrest: PgBackRest = { config: settings.pgbackrestConfig, stanza, workDir: context.workDir };
@@ -173,7 +175,7 @@ export async function examine(
 }
 
 /** Throws SETTINGS_INVALID where the words themselves are wrong. */
-export async function readRequest(settings: PlanSettings): Promise<Request> {
+export async function readRequest(settings: PlanSettings): Promise<RestoreRequest> {
   const problems: Problem[] = [];
   for (const name of ["datadir", "stanza"] as const) {
     if (settings[name] === undefined) {

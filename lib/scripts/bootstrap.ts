@@ -26,11 +26,11 @@ export const script: Script<(typeof OPTIONS)[number]> = {
     if (settings.dryRun) {
       const { removeTree } = await import("../io/files.ts");
       const { makeTemporaryDirectory } = await import("../io/temporary.ts");
-      const { preflight } = await import("../restore/preflight.ts");
+      const { preflight, readRequest } = await import("../restore/preflight.ts");
       const { describePlan } = await import("../restore/plan.ts");
       const workDir = await makeTemporaryDirectory();
       try {
-        const { plan } = await preflight(absolute, { workDir, signal });
+        const { plan } = await preflight(absolute, await readRequest(absolute), { workDir, signal });
         for (const warning of plan.warnings) log.warn("preflight", warning);
         print(settings.json ? JSON.stringify(plan, null, 2) : describePlan(plan));
       } finally {

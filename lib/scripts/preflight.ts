@@ -8,7 +8,7 @@ import type { Settings } from "../options.ts";
 import { checkPatroniConfig, type PatroniConfigCheck } from "../patroni/patroni-config.ts";
 import { PLAN_OPTIONS } from "../restore/options.ts";
 import { describePlan } from "../restore/plan.ts";
-import { examine } from "../restore/preflight.ts";
+import { examine, readRequest } from "../restore/preflight.ts";
 
 const OPTIONS = [...PLAN_OPTIONS, "detach", "patroniConfig", "json"] as const;
 
@@ -28,17 +28,15 @@ export const script: Script<(typeof OPTIONS)[number]> = {
       settings.patroniConfig === undefined ? undefined : await checkPatroni(settings.patroniConfig, settings, signal);
     const scope = settings.scope ?? patroni?.summary.scope ?? undefined;
     const datadir = settings.datadir ?? patroni?.summary.datadir ?? undefined;
+    const wanted = {
+      ...settings,
+      ...(scope === undefined ? {} : { scope }),
+      ...(datadir === undefined ? {} : { datadir }),
+      ...(settings.receipt === undefined ? {} : { receipt: resolve(settings.receipt) }),
+    };
     const workDir = await makeTemporaryDirectory();
     try {
-      const { problems, found } = await examine(
-        {
-          ...settings,
-          ...(scope === undefined ? {} : { scope }),
-          ...(datadir === undefined ? {} : { datadir }),
-          ...(settings.receipt === undefined ? {} : { receipt: resolve(settings.receipt) }),
-        },
-        { workDir, signal },
-      );
+      const { problems, found } = await examine(wanted, await readRequest(wanted), { workDir, signal });
       const warnings = [...(found?.plan.warnings ?? []), ...(patroni?.warnings ?? [])];
       const all = [...problems, ...(patroni?.problems ?? [])];
       if (settings.json) print(JSON.stringify({ plan: found?.plan ?? null, problems: all, warnings }, null, 2));
